@@ -1,0 +1,34 @@
+//! Nouns and pure decisions of hansa.
+//!
+//! Nothing here waits, reads a clock, draws randomness or touches a disk: `now` and random bytes are
+//! arguments. So every decision of the federation can be tested as a function, and the simulations
+//! replay it byte for byte.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
+//! | [`host`], [`site`], [`sync`], [`audit`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`directory`] | the host index: columns, n-gram postings, search, digests |
+//! | [`machine`] | the decisions of each actor |
+//! | [`limits`] | every bound, with its reason |
+
+pub mod audit;
+pub mod directory;
+pub mod enrollment;
+pub mod entropy;
+pub mod host;
+pub mod id;
+pub mod limits;
+pub mod machine;
+pub mod scope;
+pub mod secret;
+pub mod site;
+pub mod sync;
+pub mod time;
+
+pub use entropy::Entropy;
+pub use host::{Host, HostChange, HostRecord, HostRow};
+pub use id::{AuditId, HostId, SiteId};
+pub use secret::Secret;
+pub use site::{Site, SiteName, SiteStatus};
+pub use time::{Timestamp, WallClock};

@@ -1,0 +1,186 @@
+//! Every bound of the system on one page, each with its reason.
+//!
+//! What breaks on either side is said where it is not obvious. A bound that an operator may change is a
+//! default here and a key in the configuration.
+
+use std::time::Duration;
+
+/// Sizes of a directory row: the columns of contract 6.1.
+pub mod host {
+    /// Longest name of DNS is 253; the contract's column has 255.
+    pub const FQDN_BYTES_MAX: usize = 255;
+    /// The longest IPv6 text with an embedded IPv4 address has 45 characters.
+    pub const ADDRESS_BYTES_MAX: usize = 45;
+    /// `os_family`, `os_version`, `platform`.
+    pub const LABEL_BYTES_MAX: usize = 64;
+    /// `status`.
+    pub const STATUS_BYTES_MAX: usize = 32;
+    /// The contract leaves tags unbounded; one row must fit a frame many times over.
+    pub const TAGS_BYTES_MAX: usize = 4_096;
+    /// The contract says 2 characters.
+    pub const COUNTRY_BYTES_MAX: usize = 2;
+    /// The contract says 10 characters.
+    pub const SUBDIVISION_BYTES_MAX: usize = 10;
+    /// The contract says 200 characters; in UTF-8 that is up to 800 bytes.
+    pub const CITY_BYTES_MAX: usize = 800;
+}
+
+/// Sizes of a site's row: contract B2.
+pub mod site {
+    /// Bytes of a site's name and location label.
+    pub const NAME_BYTES_MAX: usize = 255;
+    /// Bytes of a site's URL.
+    pub const URL_BYTES_MAX: usize = 512;
+    /// Bytes of `agent_version_min`, `sysmanage_version`.
+    pub const VERSION_BYTES_MAX: usize = 32;
+    /// Bytes of `connection_state`.
+    pub const STATE_BYTES_MAX: usize = 16;
+    /// Bytes of a stored certificate or key in PEM; an RSA-4096 certificate has about 2,400.
+    pub const PEM_BYTES_MAX: usize = 16 * 1024;
+    /// Entries of `capabilities`, and bytes of each.
+    pub const CAPABILITIES_MAX: usize = 64;
+    /// Bytes of one capability's name.
+    pub const CAPABILITY_BYTES_MAX: usize = 64;
+    /// A day between two syncs is the longest that the frontend's health chip can judge.
+    pub const SYNC_INTERVAL_SECONDS_MAX: u32 = 86_400;
+    /// The contract's floor of the drain loop.
+    pub const SYNC_INTERVAL_SECONDS_MIN: u32 = 5;
+    /// The contract's default.
+    pub const SYNC_INTERVAL_SECONDS_DEFAULT: u32 = 300;
+    /// The contract's default life of an enrollment token.
+    pub const TOKEN_TTL_HOURS_DEFAULT: u32 = 24;
+    /// Thirty days: a token that lives longer is a password.
+    pub const TOKEN_TTL_HOURS_MAX: u32 = 720;
+    /// Sites of one coordinator. The index visits every shard on each search; 100 is the stated target.
+    pub const SITES_MAX: usize = 4_096;
+}
+
+/// Sync between a site and its coordinator.
+pub mod sync {
+    use super::Duration;
+
+    /// Rows of one ingest batch. At 300 B a row it is one 300 kB record: large enough to amortise a
+    /// sync, small enough that a batch is applied to the index in about 2 ms.
+    pub const BATCH_ROWS_MAX: usize = 1_000;
+    /// Bytes of one frame. A batch of the largest rows must fit: 1,000 rows of at most 6 kB.
+    pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+    /// Bytes of the rows in one batch; below the frame's bound by the room that the header needs.
+    pub const BATCH_BYTES_MAX: usize = 6 * 1024 * 1024;
+    /// Bytes of a frame before the peer is enrolled: a token, a certificate and a proof.
+    pub const FRAME_BYTES_MAX_UNENROLLED: usize = 32 * 1024;
+    /// First wait of an entry's or a push's back-off (contract 3.5).
+    pub const RETRY_FIRST: Duration = Duration::from_secs(10);
+    /// Longest wait of an entry's back-off (contract 3.5).
+    pub const RETRY_MAX: Duration = Duration::from_secs(1_200);
+    /// Permanent refusals after which an entry is dead (contract 3.5, architecture 11).
+    pub const ATTEMPTS_MAX: u32 = 8;
+    /// First wait before the next contact after a failed one (contract 3.6).
+    pub const RECONNECT_FIRST: Duration = Duration::from_secs(30);
+    /// Longest wait between contacts (contract 3.6).
+    pub const RECONNECT_MAX: Duration = Duration::from_secs(900);
+    /// Failures in a row from which a site calls itself offline (contract 3.6).
+    pub const OFFLINE_AFTER_FAILURES: u32 = 3;
+    /// First wait before a QUIC link is dialled again. The contract's 30 s are for an HTTP tick; a link
+    /// that broke is usually back at once, and one datagram is cheap to lose.
+    pub const LINK_RETRY_FIRST: Duration = Duration::from_millis(250);
+    /// Longest wait between dials of a QUIC link: a coordinator that comes back is found within it.
+    pub const LINK_RETRY_MAX: Duration = Duration::from_secs(30);
+    /// Between digest comparisons of a quiet, healthy link. They cost one frame of 1 kB.
+    pub const DIGEST_INTERVAL: Duration = Duration::from_secs(600);
+    /// Wait for an answer on a link before it is called half-open and closed.
+    pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+    /// Newest sync events kept for each site (contract 7.2).
+    pub const EVENTS_MAX: u64 = 500;
+    /// Newest snapshots kept of each rollup series (contract 7.2).
+    pub const ROLLUPS_MAX: u64 = 90;
+    /// Distinct keys of a breakdown: operating systems and states have few; a hostile site has many.
+    pub const BREAKDOWN_KEYS_MAX: usize = 256;
+}
+
+/// Inventory of a site.
+pub mod inventory {
+    /// Entries of one call (architecture 9).
+    pub const CALL_ENTRIES_MAX: usize = 100_000;
+    /// Bytes of one entry's JSON or NDJSON line.
+    pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
+    /// Bytes of one call's body: 100,000 entries of 1 kB and room.
+    pub const CALL_BYTES_MAX: usize = 256 * 1024 * 1024;
+    /// Refused rows named in an answer; the count is exact beyond it.
+    pub const SKIPPED_LISTED_MAX: usize = 1_000;
+    /// A snapshot that would remove more hosts than this ...
+    pub const REMOVAL_GUARD_HOSTS: usize = 10;
+    /// ... and more than this share of all, in per cent, needs a confirmation (architecture 9).
+    pub const REMOVAL_GUARD_PERCENT: usize = 20;
+}
+
+/// Search (contract 6.3).
+pub mod search {
+    /// Rows of a page when none is asked for.
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Rows of a page at most.
+    pub const LIMIT_MAX: usize = 1_000;
+    /// Bytes of a search text: no field is longer.
+    pub const PATTERN_BYTES_MAX: usize = 255;
+    /// Sites of one `site_id` filter.
+    pub const SITES_MAX: usize = super::site::SITES_MAX;
+}
+
+/// HTTP surface.
+pub mod http {
+    use super::Duration;
+
+    /// Bytes of a body where a route names no other bound.
+    pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+    /// Bytes of a directory snapshot over HTTP: 10,000 hosts take about 3 MB, 100,000 about 40.
+    pub const DIRECTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+    /// Bytes of a request's headers in total.
+    pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+    /// Connections at once; each costs a task and two buffers.
+    pub const CONNECTIONS_MAX: usize = 4_096;
+    /// Time to receive a request's headers.
+    pub const HEADER_WAIT_MAX: Duration = Duration::from_secs(10);
+    /// Time for one request and its answer; streaming routes set their own.
+    pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(60);
+    /// Time to finish open requests after a stop was asked for.
+    pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(25);
+    /// Time for one call to a peer over HTTP, connect included.
+    pub const PEER_WAIT_MAX: Duration = Duration::from_secs(30);
+    /// Bytes of a peer's answer over HTTP.
+    pub const PEER_BODY_BYTES_MAX: usize = 1024 * 1024;
+}
+
+/// Actors and the writer.
+pub mod actor {
+    use super::Duration;
+
+    /// Time for one call to an actor. Longer than a slow disk's sync, shorter than a request.
+    pub const CALL_WAIT_MAX: Duration = Duration::from_secs(30);
+    /// Batches that wait for the writer. Beyond it a caller waits, which is the back-pressure.
+    pub const WRITER_QUEUE_MAX: usize = 1_024;
+    /// Bytes of one commit's ingest lane, so that a resync delays a command by milliseconds.
+    pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+    /// Batches of one commit.
+    pub const COMMIT_BATCHES_MAX: usize = 256;
+    /// Restarts of one child within [`RESTART_WINDOW`] before its supervisor gives up on it.
+    pub const RESTARTS_MAX: usize = 10;
+    /// See [`RESTARTS_MAX`].
+    pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+    /// Wait before the second restart in a row; the first is immediate.
+    pub const RESTART_WAIT: Duration = Duration::from_millis(100);
+}
+
+/// Operator tokens.
+pub mod token {
+    use super::Duration;
+
+    /// Life of a token when none is asked for.
+    pub const TTL_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+    /// Longest life of a token.
+    pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+    /// Bytes of a bearer header's value.
+    pub const BEARER_BYTES_MAX: usize = 8 * 1024;
+    /// Leeway for clocks when a token's times are judged (threat-model, Time).
+    pub const LEEWAY: Duration = Duration::from_secs(60);
+    /// Verified tokens remembered, so that a signature is checked once and not per request.
+    pub const VERIFIED_MAX: usize = 4_096;
+}
