@@ -111,6 +111,14 @@ pub mod inventory {
     pub const REMOVAL_GUARD_HOSTS: usize = 10;
     /// ... and more than this share of all, in per cent, needs a confirmation (architecture 9).
     pub const REMOVAL_GUARD_PERCENT: usize = 20;
+    /// Bytes of one system file the local collector reads; the largest, a hosts file, has a few kB.
+    pub const SYSTEM_FILE_BYTES_MAX: u64 = 64 * 1024;
+    /// Bytes of a package database that is counted; 5,000 packages of dpkg take about 6 MB.
+    pub const PACKAGE_DATABASE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+    /// Bytes of one imported file, held in memory while it is read.
+    pub const IMPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+    /// Files of one imported folder; a fact cache has one file for each host.
+    pub const IMPORT_FILES_MAX: usize = 1_000_000;
 }
 
 /// Search (contract 6.3).

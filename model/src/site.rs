@@ -288,9 +288,6 @@ pub struct SiteSync {
     pub last_metadata_at: Option<Timestamp>,
     /// Rows that the site still had to send when it last said so.
     pub queue_depth: Option<u64>,
-    /// A digest of the hosts that the last HTTP snapshot left out, when that was a mass removal: a second
-    /// snapshot with the same digest confirms it (architecture 9).
-    pub pending_removal: Option<u64>,
     /// Number that the next sync event of the timeline gets.
     pub next_event: u64,
     /// Number that the next host rollup snapshot gets.

@@ -1,1 +1,10 @@
-//! placeholder
+//! The decisions of each actor, one file per actor, as pure functions of state, input and time.
+//!
+//! A decision changes nothing. It names the next state, the audit entry and what the shell must do; the
+//! shell commits, and only then takes the next state over.
+
+pub mod ingest;
+pub mod link;
+pub mod outbox;
+pub mod registry;
+pub mod snapshot;
