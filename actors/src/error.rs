@@ -1,0 +1,218 @@
+//! What can go wrong behind the facade, split by what the caller does next.
+//!
+//! Small errors are shared; each facade method returns an enum made of them. HTTP meets them in one
+//! exhaustive match of the api crate.
+
+use hansa_model::machine::ingest::InvalidRollup;
+use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
+use hansa_model::machine::snapshot::RemovalGuard;
+use hansa_model::site::SiteStatus;
+use hansa_model::{HostId, SiteId};
+
+/// The node cannot do it now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The part that answers is starting again, or slow. Retry in a moment.
+    #[error("{part} is not answering: retry in a moment")]
+    Busy {
+        /// The actor's name.
+        part: &'static str,
+    },
+    /// The disk is full. Reads go on; make room, then retry.
+    #[error("the disk is full: free space in the data folder, then retry; nothing acknowledged is lost")]
+    StorageFull,
+    /// The store failed. The node restarts it; retry later and look at the log.
+    #[error("the store failed: retry later and look at the node's log")]
+    Storage,
+    /// The node is stopping.
+    #[error("the node is shutting down: retry when it is back")]
+    Stopping,
+}
+
+/// The node has another role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this node's role is {role}, the call needs {needed}: see `hansa role set`")]
+pub struct WrongRole {
+    /// The present role.
+    pub role: hansa_model::enrollment::Role,
+    /// The role that can answer.
+    pub needed: hansa_model::enrollment::Role,
+}
+
+/// No such site, or none that the caller may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no site {0}")]
+pub struct SiteNotFound(pub SiteId);
+
+/// No such host, or none that the caller may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no host {0}")]
+pub struct HostNotFound(pub HostId);
+
+/// A change of the sites' registry that was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RegistryError {
+    /// See [`SiteNotFound`].
+    #[error(transparent)]
+    NotFound(#[from] SiteNotFound),
+    /// Another site has the name.
+    #[error("a site with this name exists already: choose another name")]
+    NameTaken,
+    /// Another site has the identity key.
+    #[error("another site is registered with this identity key: each site needs a key of its own")]
+    IdentityTaken,
+    /// Too many sites.
+    #[error("the federation has reached {max} sites: remove some first")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// The state does not allow it, or a value is bad.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An enrollment completion that was refused. The token stays usable.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CompleteError {
+    /// The decision.
+    #[error(transparent)]
+    Refused(#[from] EnrollmentRefusal),
+    /// The certificate does not parse.
+    #[error("tls_cert_pem is not a certificate in PEM")]
+    Certificate,
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A site's bearer or signature that was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SiteAuthenticationError {
+    /// No site has this bearer.
+    #[error("the bearer is missing or unknown: enroll the site again")]
+    Unknown,
+    /// The site is on hold: keep the queue and try again later.
+    #[error("the site is suspended: its queue is kept, try again later")]
+    Suspended,
+    /// The bearer is another site's.
+    #[error("Bearer token does not match the site in the path")]
+    OtherSite,
+    /// Signatures are required here.
+    #[error("X-Federation-Signature is missing or does not verify against the pinned certificate")]
+    Signature,
+}
+
+/// An operator's token that was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorAuthenticationError {
+    /// None was sent.
+    #[error("a bearer token is required: `hansa token mint` makes one")]
+    Missing,
+    /// It is not one of ours, or changed.
+    #[error("the token is not valid here: `hansa token mint` makes a new one")]
+    Invalid,
+    /// It is too old.
+    #[error("the token has expired: `hansa token mint` makes a new one")]
+    Expired,
+}
+
+/// A site's payload that was not stored.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum IngestError {
+    /// The payload breaks a rule.
+    #[error(transparent)]
+    Rollup(#[from] InvalidRollup),
+    /// See [`SiteNotFound`].
+    #[error(transparent)]
+    NotFound(#[from] SiteNotFound),
+    /// The site's state refuses it.
+    #[error("the site is {0}")]
+    Status(SiteStatus),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A call to a site's own inventory that was refused as a whole.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InventoryError {
+    /// The snapshot would remove too much.
+    #[error(transparent)]
+    RemovalGuard(#[from] RemovalGuard),
+    /// More entries than one call may have.
+    #[error("a call takes at most {max} entries: split it")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An enrollment that this site tried and that failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EnrollError {
+    /// A value is blank or malformed.
+    #[error("{0}")]
+    Invalid(String),
+    /// Member of another federation.
+    #[error("this site is enrolled with {0}: leave that federation first")]
+    OtherCoordinator(String),
+    /// The coordinator's proof does not verify.
+    #[error("the coordinator's identity proof does not verify against the key you gave: compare the fingerprints, then try again")]
+    CoordinatorIdentity,
+    /// The coordinator could not be reached.
+    #[error("the coordinator cannot be reached: {0}")]
+    Unreachable(String),
+    /// The coordinator refused.
+    #[error("the coordinator refused: {0}")]
+    Refused(String),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A key that the keyring did not take.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TrustError {
+    /// It is no key.
+    #[error("public_key_pem is not an Ed25519 public key in PEM")]
+    InvalidKey,
+    /// No key has this name.
+    #[error("there is no trusted peer of this name")]
+    NotFound,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A read that failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReadError {
+    /// See [`SiteNotFound`].
+    #[error(transparent)]
+    SiteNotFound(#[from] SiteNotFound),
+    /// See [`HostNotFound`].
+    #[error(transparent)]
+    HostNotFound(#[from] HostNotFound),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}

@@ -1,0 +1,221 @@
+//! What the facade answers: plain values, without a handle to anything that lives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hansa_model::enrollment::{Enrollment, Role};
+use hansa_model::host::SkippedEntry;
+use hansa_model::machine::link::Connection;
+use hansa_model::scope::Scope;
+use hansa_model::secret::TokenHash;
+use hansa_model::site::{Site, SiteStatus, SiteSync, SyncEvent};
+use hansa_model::{Host, Secret, SiteId, Timestamp};
+
+/// A site's row and what the site last reported.
+#[derive(Debug, Clone)]
+pub struct SiteView {
+    /// What operators decide.
+    pub site: Arc<Site>,
+    /// What the site reports.
+    pub sync: SiteSync,
+    /// Whether a QUIC link is up now.
+    pub linked: bool,
+}
+
+/// Which sites a list shows (contract B2).
+#[derive(Debug, Clone, Default)]
+pub struct SiteFilter {
+    /// Exactly this state.
+    pub status: Option<SiteStatus>,
+    /// Removed sites too.
+    pub include_removed: bool,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// A site just created, or one whose token was regenerated. The token is shown once.
+#[derive(Debug, Clone)]
+pub struct SiteInvitation {
+    /// The pending site.
+    pub view: SiteView,
+    /// The one-time token.
+    pub enrollment_token: Secret<String>,
+    /// Its end.
+    pub expires_at: Timestamp,
+    /// Everything `hansa join` needs, in one text; carries the token. None when the node does not know
+    /// the URL it is reached at.
+    pub join_code: Option<Secret<String>>,
+}
+
+/// Where a node takes QUIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuicAddress {
+    /// `host:port`.
+    pub address: String,
+    /// The application protocol, `hansa/1`.
+    pub alpn: &'static str,
+}
+
+/// The answer to an accepted enrollment completion.
+#[derive(Debug, Clone)]
+pub struct EnrollmentAnswer {
+    /// The enrolled site.
+    pub view: SiteView,
+    /// What the site presents over HTTP from now on.
+    pub sync_bearer: Secret<String>,
+    /// SHA-256 of what the coordinator presents to the site over HTTP.
+    pub coordinator_inbound_bearer_hash: TokenHash,
+    /// Where the coordinator takes QUIC.
+    pub quic: Option<QuicAddress>,
+}
+
+/// A node's public identity key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityView {
+    /// SubjectPublicKeyInfo in PEM.
+    pub public_key_pem: String,
+    /// SHA-256 over the canonical PEM (contract 1.2).
+    pub fingerprint: String,
+}
+
+/// A key of the keyring, kept for people to compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedPeer {
+    /// The slug it is stored under.
+    pub name: String,
+    /// None when the stored key does not parse.
+    pub fingerprint: Option<String>,
+}
+
+/// A node's certificate with its proof (contract B1, `tls-cert`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsCertificateView {
+    /// The certificate in PEM.
+    pub cert_pem: String,
+    /// The proof for `identity_role` over this certificate, base64.
+    pub identity_proof: String,
+    /// See [`IdentityView::fingerprint`].
+    pub identity_fingerprint: String,
+    /// The configured role; `coordinator` when the role is none.
+    pub identity_role: Role,
+    /// Where the node takes QUIC.
+    pub quic: Option<QuicAddress>,
+}
+
+/// One host with where it lives.
+#[derive(Debug, Clone)]
+pub struct HostView {
+    /// The row.
+    pub host: Host,
+    /// The site that holds it.
+    pub site_id: SiteId,
+    /// That site's row.
+    pub site: Option<Arc<Site>>,
+}
+
+/// A row that was not applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Skipped {
+    /// Place in the call, from zero.
+    pub index: usize,
+    /// The id as sent, if it is one.
+    pub host_id: Option<hansa_model::HostId>,
+    /// Why.
+    pub error: SkippedEntry,
+}
+
+/// What a documented directory push did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DirectoryAnswer {
+    /// Rows applied, unchanged ones included.
+    pub upserted: usize,
+    /// Hosts retired because the snapshot left them out.
+    pub retired: usize,
+    /// Hosts left out whose removal waits for a second snapshot.
+    pub retained: usize,
+    /// Rows that were not applied.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What a call to the site's own inventory did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InventoryAnswer {
+    /// Entries that are now the site's state, unchanged ones included.
+    pub accepted: usize,
+    /// Hosts added or changed.
+    pub changed: usize,
+    /// Hosts removed.
+    pub retired: usize,
+    /// Entries that were not applied; the first of them.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A site's own view of its membership.
+#[derive(Debug, Clone)]
+pub struct MembershipView {
+    /// None when the node never enrolled.
+    pub enrollment: Option<Enrollment>,
+    /// The uplink.
+    pub connection: Connection,
+}
+
+/// A site's own view of its sync.
+#[derive(Debug, Clone)]
+pub struct SyncStatusView {
+    /// The uplink; the default for a site that is not enrolled.
+    pub connection: Connection,
+    /// Member of a federation.
+    pub enrolled: bool,
+    /// Enrolled, and the uplink is offline.
+    pub autonomous: bool,
+    /// What waits.
+    pub queue: QueueView,
+}
+
+/// What a site still has to send.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueView {
+    /// Rows not acknowledged, of all kinds. Exact.
+    pub depth: u64,
+    /// The same by payload type.
+    pub by_payload_type: BTreeMap<String, u64>,
+    /// Entries that only an operator can revive.
+    pub dead: u64,
+    /// When the oldest waiting row was recorded.
+    pub oldest_at: Option<Timestamp>,
+    /// Leaves of the digest tree that a running repair or resync still has to send.
+    pub resync_leaves: u64,
+}
+
+/// A site's timeline (contract B2).
+#[derive(Debug, Clone)]
+pub struct TimelineView {
+    /// The site.
+    pub view: SiteView,
+    /// Newest `limit` events, oldest first.
+    pub events: Vec<SyncEvent>,
+}
+
+/// What is put into an operator's token.
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    /// Who; stands in the audit log.
+    pub userid: String,
+    /// What they may do.
+    pub scopes: BTreeSet<Scope>,
+    /// The sites they may see; none means all.
+    pub sites: Option<BTreeSet<SiteId>>,
+    /// Life of the token; bounded by `limits::token::TTL_MAX`.
+    pub ttl: std::time::Duration,
+}
+
+/// Counts of the directory for operators and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DirectoryView {
+    /// Hosts, all sites.
+    pub hosts: u64,
+    /// Hosts by status; null and `unknown` share a key.
+    pub by_status: BTreeMap<String, u64>,
+    /// Hosts by country; null and empty share the empty key.
+    pub by_country: BTreeMap<String, u64>,
+}
