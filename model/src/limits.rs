@@ -97,6 +97,41 @@ pub mod sync {
     pub const BREAKDOWN_KEYS_MAX: usize = 256;
 }
 
+/// QUIC links.
+pub mod link {
+    use super::Duration;
+
+    /// Nothing heard for this long: the link is dead. Three lost keep-alives; a NAT forgets UDP after 30 s.
+    pub const IDLE_MAX: Duration = Duration::from_secs(15);
+    /// Between keep-alives of a quiet link; only the dialling side sends them.
+    pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+    /// Time for a handshake, on either side. Five lost first datagrams still fit.
+    pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+    /// Open handshakes from which a newcomer must first prove its address by a Retry: below it nobody pays
+    /// the round trip, above it a spoofed address costs us one datagram and no memory.
+    pub const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+    /// Open handshakes at once; a newcomer above it is not answered and tries again. Each holds about 20 kB,
+    /// so strangers get 20 MB.
+    pub const HANDSHAKES_MAX: usize = 1_024;
+    /// Handshakes that wait to be looked at, and bytes kept of all of them.
+    pub const INCOMING_MAX: usize = 1_024;
+    /// See [`INCOMING_MAX`].
+    pub const INCOMING_BYTES_MAX: u64 = 4 * 1024 * 1024;
+    /// Bytes kept of one handshake that waits; a client's first flight has about 2,500.
+    pub const INCOMING_ONE_BYTES_MAX: u64 = 16 * 1024;
+    /// Lanes that a peer may have open. Three are in use; one more is there for a newer version.
+    pub const LANES_MAX: u32 = 4;
+    /// Bytes of one lane that may be under way unread. It bounds one lane's speed to this per round trip:
+    /// 100 ms away that is 20 MB/s.
+    pub const LANE_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+    /// Bytes of one link that may be under way unread: all lanes full, so that a full lane never stops another.
+    pub const LINK_WINDOW_BYTES: u32 = LANES_MAX * LANE_WINDOW_BYTES;
+    /// Bytes written and not yet acknowledged by the peer's QUIC; a writer waits beyond it.
+    pub const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+    /// Time to tell peers that the node stops.
+    pub const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
+}
+
 /// Inventory of a site.
 pub mod inventory {
     /// Entries of one call (architecture 9).
