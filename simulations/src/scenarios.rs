@@ -1,0 +1,3 @@
+//! One file for each scenario.
+
+pub mod echo;

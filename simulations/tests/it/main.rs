@@ -1,0 +1,6 @@
+//! The harness's own promises, one module each.
+
+mod canary;
+mod crash;
+mod replay;
+mod world;
