@@ -18,6 +18,8 @@
 //!
 //! Hosts that [`Fleet::tick`] adds later have numbers from 5,000,000 on.
 
+mod catalogue;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use hansa_model::host::{Host, HostEntry};
 use hansa_model::{HostId, Timestamp};
 
+use self::catalogue::{REGIONS, Region, SYSTEMS, System};
 use super::{identity, tags_json};
 
 /// Roles; the role of a host is its number modulo their count.
@@ -50,110 +53,6 @@ const REPORT_INTERVAL_SECS: u64 = 60;
 const HOSTS_PER_CHANGE: u64 = 200;
 /// Changes of one tick at most: a fleet of any size stays readable live.
 const CHANGES_MAX: u64 = 50;
-
-struct Region {
-    code: &'static str,
-    country: &'static str,
-    subdivision: &'static str,
-    city: &'static str,
-    latitude: f64,
-    longitude: f64,
-}
-
-macro_rules! regions {
-    ($(($code:literal, $country:literal, $subdivision:literal, $city:literal, $latitude:literal, $longitude:literal)),+ $(,)?) => {
-        [$(Region { code: $code, country: $country, subdivision: $subdivision, city: $city, latitude: $latitude, longitude: $longitude }),+]
-    };
-}
-
-const REGIONS: [Region; 24] = regions![
-    ("fra1", "DE", "DE-HE", "Frankfurt am Main", 50.1109, 8.6821),
-    ("ham1", "DE", "DE-HH", "Hamburg", 53.5511, 9.9937),
-    ("vie1", "AT", "AT-9", "Wien", 48.2082, 16.3738),
-    ("zrh1", "CH", "CH-ZH", "Zürich", 47.3769, 8.5417),
-    ("ams1", "NL", "NL-NH", "Amsterdam", 52.3676, 4.9041),
-    ("par1", "FR", "FR-IDF", "Paris", 48.8566, 2.3522),
-    ("lon1", "GB", "GB-LND", "London", 51.5072, -0.1276),
-    ("dub1", "IE", "IE-D", "Dublin", 53.3498, -6.2603),
-    ("iad1", "US", "US-VA", "Ashburn", 39.0438, -77.4874),
-    ("ord1", "US", "US-IL", "Chicago", 41.8781, -87.6298),
-    ("sfo1", "US", "US-CA", "San Francisco", 37.7749, -122.4194),
-    ("yyz1", "CA", "CA-ON", "Toronto", 43.6532, -79.3832),
-    ("sin1", "SG", "SG-01", "Singapore", 1.3521, 103.8198),
-    ("nrt1", "JP", "JP-13", "Tokyo", 35.6762, 139.6503),
-    ("icn1", "KR", "KR-11", "Seoul", 37.5665, 126.978),
-    ("syd1", "AU", "AU-NSW", "Sydney", -33.8688, 151.2093),
-    ("gru1", "BR", "BR-SP", "São Paulo", -23.5505, -46.6333),
-    ("scl1", "CL", "CL-RM", "Santiago", -33.4489, -70.6693),
-    ("jnb1", "ZA", "ZA-GP", "Johannesburg", -26.2041, 28.0473),
-    ("bom1", "IN", "IN-MH", "Mumbai", 19.076, 72.8777),
-    ("sto1", "SE", "SE-AB", "Stockholm", 59.3293, 18.0686),
-    ("hel1", "FI", "FI-18", "Helsinki", 60.1699, 24.9384),
-    ("waw1", "PL", "PL-14", "Warszawa", 52.2297, 21.0122),
-    ("mad1", "ES", "ES-MD", "Madrid", 40.4168, -3.7038),
-];
-
-struct System {
-    family: &'static str,
-    platform: &'static str,
-    /// Share of the fleet in per cent.
-    weight: u64,
-    /// Versions with the kernel each brings, oldest first; patching moves a host one to the right.
-    versions: [(&'static str, &'static str); 3],
-}
-
-const SYSTEMS: [System; 7] = [
-    System {
-        family: "debian",
-        platform: "linux",
-        weight: 34,
-        versions: [("12.10", "6.1.0-32-amd64"), ("12.11", "6.1.0-37-amd64"), ("12.12", "6.1.0-40-amd64")],
-    },
-    System {
-        family: "ubuntu",
-        platform: "linux",
-        weight: 30,
-        versions: [
-            ("24.04.1", "6.8.0-45-generic"),
-            ("24.04.2", "6.8.0-55-generic"),
-            ("24.04.3", "6.8.0-79-generic"),
-        ],
-    },
-    System {
-        family: "rhel",
-        platform: "linux",
-        weight: 15,
-        versions: [("9.4", "5.14.0-427.el9"), ("9.5", "5.14.0-503.el9"), ("9.6", "5.14.0-570.el9")],
-    },
-    System {
-        family: "windows",
-        platform: "windows",
-        weight: 10,
-        versions: [
-            ("10.0.20348.3207", "10.0.20348.3207"),
-            ("10.0.20348.3692", "10.0.20348.3692"),
-            ("10.0.20348.4171", "10.0.20348.4171"),
-        ],
-    },
-    System {
-        family: "alpine",
-        platform: "linux",
-        weight: 6,
-        versions: [("3.20.6", "6.6.31-0-virt"), ("3.21.3", "6.12.13-0-virt"), ("3.22.1", "6.12.38-0-virt")],
-    },
-    System {
-        family: "freebsd",
-        platform: "freebsd",
-        weight: 3,
-        versions: [("14.1", "14.1-RELEASE-p8"), ("14.2", "14.2-RELEASE-p3"), ("14.3", "14.3-RELEASE-p2")],
-    },
-    System {
-        family: "darwin",
-        platform: "darwin",
-        weight: 2,
-        versions: [("15.4.1", "24.4.0"), ("15.5", "24.5.0"), ("15.6.1", "24.6.0")],
-    },
-];
 
 /// States a host can be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -563,151 +462,4 @@ impl Chance {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
-
-    /// Applies changes to an inventory as a site does.
-    fn apply(held: &mut BTreeMap<HostId, Host>, changes: Vec<Change>, now: Timestamp) {
-        for change in changes {
-            match change {
-                Change::Upsert(entry) => {
-                    let host_id: HostId = entry.host_id.parse().unwrap();
-                    let stored = held.get(&host_id).map(Host::as_row);
-                    let row = entry.merge(stored, now).unwrap();
-                    held.insert(host_id, row);
-                }
-                Change::Remove(host_id) => assert!(held.remove(&host_id).is_some(), "{host_id} was not held"),
-            }
-        }
-    }
-
-    fn begin(fleet: &Fleet) -> BTreeMap<HostId, Host> {
-        let mut held = BTreeMap::new();
-        apply(&mut held, fleet.initial(NOW).into_iter().map(Change::Upsert).collect(), NOW);
-        held
-    }
-
-    fn later(ticks: u64) -> Timestamp {
-        NOW.after(Duration::from_secs(ticks))
-    }
-
-    #[test]
-    fn same_seed_makes_the_same_fleet_and_the_same_life() {
-        let (mut one, mut other) = (Fleet::new(7, 300, 1), Fleet::new(7, 300, 1));
-
-        assert_eq!(one.initial(NOW), other.initial(NOW));
-        for ticks in 0..50 {
-            assert_eq!(one.tick(later(ticks)), other.tick(later(ticks)));
-        }
-        assert_ne!(Fleet::new(8, 300, 1).host(300), one.host(300));
-    }
-
-    #[test]
-    fn rows_have_about_300_bytes() {
-        let fleet = Fleet::new(42, 1_000, 0);
-
-        let total: usize =
-            (0..1_000).map(|number| postcard::to_stdvec(&fleet.host(number)).unwrap().len()).sum();
-
-        let average = total / 1_000;
-        assert!((280..=320).contains(&average), "{average}");
-    }
-
-    #[test]
-    fn every_row_keeps_its_bounds_and_ids_differ() {
-        let ids: BTreeSet<_> = (0..4)
-            .flat_map(|site_index| {
-                let fleet = Fleet::new(42, 500, site_index);
-                fleet.numbers().map(move |number| fleet.host(number)).collect::<Vec<_>>()
-            })
-            .map(|host| {
-                assert_eq!(host.validate(), Ok(()));
-                host.host_id
-            })
-            .collect();
-
-        assert_eq!(ids.len(), 2_000);
-    }
-
-    #[test]
-    fn patterns_hit_what_they_promise() {
-        // Five sites of 88,000: a multiple of 8,000 hosts that holds number 424,242.
-        let (sites, hosts) = (5, 88_000);
-        let mut hits = [0; Pattern::ALL.len()];
-
-        for fleet in (0..sites).map(|site_index| Fleet::new(1, hosts, site_index)) {
-            for number in fleet.numbers() {
-                let fqdn = fleet.host(number).fqdn;
-                for (hits, pattern) in hits.iter_mut().zip(Pattern::ALL) {
-                    *hits += u64::from(fqdn.contains(pattern.text()));
-                }
-            }
-        }
-
-        assert_eq!(hits, Pattern::ALL.map(|pattern| pattern.hits(sites * hosts)));
-    }
-
-    #[test]
-    fn pattern_is_found_by_its_hits_in_a_million() {
-        for (hits, text) in [(0, "cache-0424242"), (1, "-0424242."), (1_000, ".r042."), (125_000, "cache-")] {
-            assert_eq!(pattern_with(hits), Some(text));
-        }
-        assert_eq!(pattern_with(17), None);
-    }
-
-    #[test]
-    fn fleet_lives_and_keeps_its_size() {
-        let mut fleet = Fleet::new(3, 400, 2);
-        let first = begin(&fleet);
-        let mut held = first.clone();
-
-        for ticks in 0..500 {
-            let changes = fleet.tick(later(ticks));
-            assert!(changes.len() <= 6, "{}", changes.len());
-            apply(&mut held, changes, later(ticks));
-        }
-
-        let kept: Vec<_> = held.values().filter_map(|host| Some((host, first.get(&host.host_id)?))).collect();
-        let changed =
-            |differs: fn(&Host, &Host) -> bool| kept.iter().filter(|(new, old)| differs(new, old)).count();
-        assert_eq!(held.len(), fleet.len());
-        assert!((360..=440).contains(&held.len()), "{}", held.len());
-        assert!(kept.len() < held.len(), "hosts come");
-        assert!(kept.len() < first.len(), "hosts go");
-        assert!(changed(|new, old| new.ipv4 != old.ipv4) > 0, "hosts move");
-        assert!(changed(|new, old| new.os_version != old.os_version) > 0, "hosts are patched");
-        assert!(changed(|new, old| new.status != old.status) > 0, "hosts change state");
-        assert!(changed(|new, old| new.tags_json != old.tags_json) > 0, "hosts change tags");
-        assert!(changed(|new, old| new.last_seen != old.last_seen) > 0, "hosts report");
-    }
-
-    #[test]
-    fn fleet_carries_on_from_what_its_site_holds() {
-        let mut fleet = Fleet::new(3, 200, 2);
-        let mut held = begin(&fleet);
-        for ticks in 0..200 {
-            apply(&mut held, fleet.tick(later(ticks)), later(ticks));
-        }
-        let foreign = Host { fqdn: "db-0000001.other.example.com".to_owned(), ..Fleet::new(9, 1, 0).host(0) };
-
-        let mut resumed = Fleet::carry_on(3, 200, 2, held.values().chain([&foreign]));
-
-        assert_eq!(resumed.len(), held.len());
-        for ticks in 200..400 {
-            apply(&mut held, resumed.tick(later(ticks)), later(ticks));
-        }
-        assert_eq!(resumed.len(), held.len());
-    }
-
-    #[test]
-    fn empty_fleet_does_not_divide_by_nothing() {
-        let mut fleet = Fleet::new(3, 0, 0);
-
-        assert!(fleet.initial(NOW).is_empty());
-        assert!(fleet.tick(NOW).iter().all(|change| matches!(change, Change::Upsert(_))));
-    }
-}
+mod tests;

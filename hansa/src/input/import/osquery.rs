@@ -68,9 +68,13 @@ impl Hosts {
 
     fn take_line(&mut self, line: &Map<String, Value>) -> Result<(), BadRowReason> {
         let hint = "hostIdentifier is missing";
-        let name = text(line, "hostIdentifier").ok_or(BadRowReason::Nameless { hint })?;
-        let facts = self.of(&name);
+        // Old versions call it `hostname`.
+        let name = text(line, "hostIdentifier").or_else(|| text(line, "hostname"));
+        let facts = self.of(&name.ok_or(BadRowReason::Nameless { hint })?);
         facts.take_decorations(line);
+        if tells_all_addresses(line) {
+            facts.begin_addresses();
+        }
         let action =
             if text(line, "action").as_deref() == Some("removed") { Action::Left } else { Action::Present };
         for row in rows(line.get("columns")).chain(rows(line.get("snapshot"))) {
@@ -93,6 +97,23 @@ impl Hosts {
     fn in_order(mut self) -> impl Iterator<Item = (String, Facts)> {
         self.order.into_iter().filter_map(move |name| self.facts.remove_entry(&name))
     }
+}
+
+/// Whether a line replaces what earlier lines told of addresses: a snapshot, or a row of a query's first run,
+/// which osquery repeats when its own memory is lost.
+fn tells_all_addresses(line: &Map<String, Value>) -> bool {
+    let is_first_run = text(line, "counter").as_deref() == Some("0");
+    let complete = rows(line.get("snapshot")).chain(rows(line.get("columns").filter(|_| is_first_run)));
+    complete.into_iter().any(|row| own_address(row).is_some())
+}
+
+/// The address in a row of `interface_addresses`, alone or joined. A row of `arp_cache` has a column `mac` and
+/// tells a neighbour's address.
+fn own_address(row: &Map<String, Value>) -> Option<InterfaceAddress> {
+    if row.contains_key("mac") {
+        return None;
+    }
+    InterfaceAddress::parse(&text(row, "interface")?, &text(row, "address")?)
 }
 
 /// One row, a list of rows, or nothing; osquery writes an empty list of differences as an empty text.
@@ -124,6 +145,8 @@ struct Facts {
     architecture: Option<String>,
     kernel: Option<String>,
     addresses: Vec<InterfaceAddress>,
+    /// When the run began that told the first of them.
+    addresses_at: Option<Timestamp>,
     seen: Option<Timestamp>,
 }
 
@@ -139,11 +162,16 @@ impl Facts {
         }
     }
 
+    /// Forgets the addresses of earlier runs; lines of one run carry the same second.
+    fn begin_addresses(&mut self) {
+        if self.addresses_at != self.seen {
+            self.addresses.clear();
+            self.addresses_at = self.seen;
+        }
+    }
+
     fn take(&mut self, row: &Map<String, Value>, action: Action) {
-        let address = text(row, "address").and_then(|address| {
-            InterfaceAddress::parse(&text(row, "interface").unwrap_or_default(), &address)
-        });
-        match (action, address) {
+        match (action, own_address(row)) {
             (Action::Left, Some(address)) => self.addresses.retain(|known| *known != address),
             // The row that replaces it tells the new value.
             (Action::Left, None) => {}

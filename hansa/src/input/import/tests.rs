@@ -129,6 +129,45 @@ fn osqueryd_log_is_folded_to_the_newest_state() {
     assert!(matches!(&imported.errors[..], [BadRow { place: Place::Line(6), .. }]), "{:?}", imported.errors);
 }
 
+/// Lines of a log about one host, each a second after the one before.
+fn log(lines: &[&str]) -> Imported {
+    let line = |(line, second): (&&str, i64)| {
+        format!(r#"{{"hostIdentifier":"web-1.example.com","unixTime":{second},"name":"query",{line}}}"#)
+    };
+    let log: Vec<_> = lines.iter().zip(1_795_319_425..).map(line).collect();
+    parse("log", log.join("\n").as_bytes(), None).unwrap()
+}
+
+#[test]
+fn osqueryd_snapshot_replaces_the_addresses_before_it() {
+    let imported = log(&[
+        r#""action":"added","counter":0,"columns":{"interface":"eth0","address":"10.0.0.1"}"#,
+        r#""action":"added","counter":1,"columns":{"interface":"eth1","address":"10.0.0.2"}"#,
+        r#""action":"snapshot","snapshot":[{"interface":"eth1","address":"10.0.0.2"}]"#,
+    ]);
+
+    assert_eq!(hosts(&imported)[0].ipv4.as_deref(), Some("10.0.0.2"));
+}
+
+#[test]
+fn osqueryd_that_lost_its_memory_tells_addresses_anew() {
+    let imported = log(&[
+        r#""action":"added","counter":0,"columns":{"interface":"eth0","address":"10.0.0.1"}"#,
+        r#""action":"added","counter":"0","columns":{"interface":"eth0","address":"10.0.0.3"}"#,
+    ]);
+
+    assert_eq!(hosts(&imported)[0].ipv4.as_deref(), Some("10.0.0.3"));
+}
+
+#[test]
+fn address_of_a_neighbour_is_not_the_hosts() {
+    let imported = log(&[
+        r#""action":"added","columns":{"interface":"eth0","address":"10.0.0.9","mac":"52:54:00:00:00:09"}"#,
+    ]);
+
+    assert_eq!(hosts(&imported)[0].ipv4, None);
+}
+
 #[test]
 fn osquery_row_without_a_host_says_what_to_select() {
     let imported = parse("rows.json", br#"[{"platform_like":"debian","version":"12"}]"#, None).unwrap();
