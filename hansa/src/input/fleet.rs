@@ -16,6 +16,8 @@
 //! | [`Pattern::TwoLetters`] | `db` | 125,000: a role that is two letters long |
 //! | [`Pattern::OneLetter`] | `e` | all: the domain has it |
 //!
+//! A site's hosts stand in four regions; six sites and more cover all of them.
+//!
 //! Hosts that [`Fleet::tick`] adds later have numbers from 5,000,000 on.
 
 mod catalogue;

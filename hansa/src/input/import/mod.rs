@@ -179,6 +179,9 @@ pub enum BadRowReason {
         /// What it should be.
         expected: &'static str,
     },
+    /// An earlier row has the same id; virtual machines cloned with their machine id look like this.
+    #[error("has the id of an earlier row: keep one, or give a cloned machine an /etc/machine-id of its own")]
+    Repeated,
     /// The inventory would refuse the entry.
     #[error(transparent)]
     Refused(#[from] SkippedEntry),
@@ -236,7 +239,7 @@ impl Imported {
         if self.seen.insert(host_id) {
             self.entries.push(entry);
         } else {
-            self.refuse(place, SkippedEntry::Repeated.into());
+            self.refuse(place, BadRowReason::Repeated);
         }
     }
 
@@ -244,7 +247,7 @@ impl Imported {
         if self.seen.insert(host_id) {
             self.removals.push(host_id);
         } else {
-            self.refuse(place, SkippedEntry::Repeated.into());
+            self.refuse(place, BadRowReason::Repeated);
         }
     }
 

@@ -97,6 +97,21 @@ fn file_in_a_folder_that_is_no_json_is_one_bad_row() {
 }
 
 #[test]
+fn clones_with_one_machine_id_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["web-1.example.com", "web-2.example.com"] {
+        let facts = format!(r#"{{"ansible_fqdn":"{name}","ansible_machine_id":"{:032x}"}}"#, 7);
+        std::fs::write(folder.path().join(name), facts).unwrap();
+    }
+
+    let imported = read(folder.path(), None).unwrap();
+
+    assert_eq!(imported.entries.len(), 1);
+    let place = Place::File("web-2.example.com".to_owned());
+    assert_eq!(imported.errors, [BadRow { place, reason: BadRowReason::Repeated }]);
+}
+
+#[test]
 fn osquery_rows_of_one_host_become_one_entry() {
     let imported = import("osquery/rows.json");
 
