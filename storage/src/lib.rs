@@ -1,1 +1,174 @@
-//! placeholder while the workspace is laid out.
+//! Durable state of one node, in one file. The only crate that knows redb.
+//!
+//! ```text
+//!  actors ──commit(lane, batch).await──▶ queues, one per lane ──▶ Writer (own thread) ──▶ one transaction
+//!     │                                                              │  preconditions, appends numbered,
+//!     │                                                              │  audit chained, two-phase, fsync
+//!     └──read() → ReadView: snapshot of one moment                   └──▶ receipts
+//! ```
+//!
+//! A [`Batch`] is plain data and the only way to write; [`Store::commit`] returns after the sync. What one
+//! batch asks for happens whole or not at all. Reads are snapshots and never wait for the writer.
+//!
+//! Deliberately absent: any decision about what to store, and any engine type in a signature. The file
+//! and its failures are a trait ([`disk::Disk`]), so that simulations and fault tests bring their own.
+
+pub mod batch;
+pub mod codec;
+pub mod disk;
+pub mod error;
+pub mod read;
+pub mod seal;
+pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+mod backend;
+mod engine;
+mod generation;
+mod log;
+mod schema;
+mod transaction;
+mod writer;
+
+use std::sync::Arc;
+
+use hansa_model::{Entropy, limits};
+use tokio::sync::oneshot;
+
+pub use batch::{Batch, Lane, Receipt};
+pub use disk::{DirDisk, Disk, RawFile};
+pub use error::{CommitError, OpenError, ReadError, Retry};
+pub use read::{Order, ReadView};
+pub use seal::RootKey;
+pub use writer::Driver;
+
+use engine::Engine;
+use generation::Current;
+use seal::Sealer;
+use writer::{GroupLimits, Request, Senders};
+
+/// How a store is run.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// Bytes of the page cache. Default 64 MiB: the hot set of a coordinator with 1,000,000 hosts, whose
+    /// rows are searched in memory, not here.
+    pub cache_bytes: usize,
+    /// Bytes of one commit; a single larger batch still goes, alone. Default 8 MiB.
+    pub commit_bytes_max: usize,
+    /// Batches of one commit. Default 256.
+    pub commit_batches_max: usize,
+    /// Free bytes of the disk below which bulk and operator writes are refused as full. Default 64 MiB:
+    /// several of the largest commits, so that the disk hardly ever fills in the middle of one.
+    pub reserve_bytes: u64,
+    /// Called once when a sync has failed, with what happened. It should end the process: nobody knows
+    /// what is on the disk until it is opened again. Default: log and abort.
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+            commit_bytes_max: limits::actor::COMMIT_BYTES_MAX,
+            commit_batches_max: limits::actor::COMMIT_BATCHES_MAX,
+            reserve_bytes: 64 * 1024 * 1024,
+            on_fatal: Arc::new(|what| {
+                tracing::error!(what, "the node stops, so that a restart finds out what is on the disk");
+                std::process::abort();
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreConfig")
+            .field("cache_bytes", &self.cache_bytes)
+            .field("commit_bytes_max", &self.commit_bytes_max)
+            .field("commit_batches_max", &self.commit_batches_max)
+            .field("reserve_bytes", &self.reserve_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handle on the node's state; cheap to clone. When all clones are gone, the writer stores what waits,
+/// closes the file and ends.
+#[derive(Clone)]
+pub struct Store {
+    senders: Senders,
+    current: Arc<Current>,
+    sealer: Arc<Sealer>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens the store on a disk, or makes a new one there, and starts its writer.
+    ///
+    /// With [`Driver::Inline`] it must be called within a runtime.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the disk is as it was.
+    pub fn open(
+        config: StoreConfig,
+        disk: Arc<dyn Disk>,
+        driver: Driver,
+        root_key: &RootKey,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, OpenError> {
+        let hold = Arc::from(disk.lock()?);
+        let generation = match generation::open(&*disk, config.cache_bytes, &hold)? {
+            Some(generation) => generation,
+            None => {
+                generation::create(&*disk, config.cache_bytes, root_key, &*entropy)?;
+                let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+                generation::open(&*disk, config.cache_bytes, &hold)?.ok_or_else(missing)?
+            }
+        };
+        let wrapped = generation::wrapped_tenant_key(&generation.database)?;
+        let sealer = Sealer::open(root_key, &wrapped, entropy).map_err(|_| OpenError::WrongRootKey)?;
+        let counters = generation::counters(&generation.database)?;
+        let current = Arc::new(Current::new(generation));
+        let (senders, queues) = writer::queues(limits::actor::WRITER_QUEUE_MAX);
+        let limits =
+            GroupLimits { bytes_max: config.commit_bytes_max, batches_max: config.commit_batches_max };
+        let engine = Engine::new(config, disk, hold, Arc::clone(&current), counters);
+        writer::start(driver, engine, queues, limits)?;
+        Ok(Self { senders, current, sealer: Arc::new(sealer) })
+    }
+
+    /// Stores a batch. Returns when it is on disk.
+    ///
+    /// Dropping the future before it is done leaves open whether the batch is stored. Waits while the
+    /// lane's queue is full.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; [`CommitError::retry`] says what to do. A refused precondition concerns this
+    /// batch alone, not those that share its transaction.
+    pub async fn commit(&self, lane: Lane, mut batch: Batch) -> Result<Receipt, CommitError> {
+        batch.seal(&self.sealer);
+        let (reply, verdict) = oneshot::channel();
+        let request = Request { lane, batch, reply };
+        self.senders.lane(lane).send(request).await.map_err(|_| CommitError::Closed)?;
+        verdict.await.map_err(|_| CommitError::Closed)?
+    }
+
+    /// A snapshot of everything committed so far.
+    ///
+    /// # Errors
+    /// [`ReadError::Closed`], or the disk's.
+    pub fn read(&self) -> Result<ReadView, ReadError> {
+        ReadView::new(self.current.get()?, Arc::clone(&self.sealer))
+    }
+
+    /// Stores what waits, then closes the file. Other clones answer [`CommitError::Closed`] from then on.
+    /// Open views stay readable; the file closes with the last of them.
+    pub async fn close(self) {
+        self.senders.stop().await;
+    }
+}

@@ -1,0 +1,211 @@
+//! A batch: the writes of one decision as plain data, all or nothing.
+
+use std::fmt;
+use std::ops::{Bound, Range, RangeBounds};
+
+use hansa_model::Secret;
+use hansa_model::audit::AuditDraft;
+use serde::Serialize;
+use zeroize::Zeroize;
+
+use crate::codec::{KeyOf, encode_record, range_bytes, recode};
+use crate::seal::Sealer;
+use crate::table::{Log, SealedTable, Table};
+
+/// How urgent a batch is. The writer serves earlier lanes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// What keeps the federation safe: suspensions, keys, retention on a full disk.
+    Control,
+    /// Commands, policies and their acknowledgements.
+    Push,
+    /// What operators ask for.
+    Operator,
+    /// Bulk data.
+    Ingest,
+}
+
+impl Lane {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
+
+    /// Whether batches of this lane are taken while the disk is nearly full.
+    pub(crate) const fn uses_reserve(self) -> bool {
+        matches!(self, Self::Control | Self::Push)
+    }
+}
+
+/// The writes of one decision, with what must hold for them to be made. Built up, then committed once.
+#[derive(Clone, Default)]
+pub struct Batch {
+    pub(crate) expectations: Vec<Expectation>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) audit: Vec<AuditDraft>,
+}
+
+/// What must hold when the batch's turn comes.
+#[derive(Clone)]
+pub(crate) struct Expectation {
+    pub(crate) table: &'static str,
+    pub(crate) key: Vec<u8>,
+    pub(crate) expected: Expected,
+}
+
+#[derive(Clone)]
+pub(crate) enum Expected {
+    Absent,
+    Record { record: Vec<u8>, recode: fn(&[u8]) -> Option<Vec<u8>> },
+}
+
+#[derive(Clone)]
+pub(crate) enum Write {
+    Put { table: &'static str, key: Vec<u8>, record: Vec<u8> },
+    Seal { table: &'static str, version: u8, key: Vec<u8>, value: Secret<Vec<u8>> },
+    Delete { table: &'static str, key: Vec<u8> },
+    DeleteRange { table: &'static str, range: (Bound<Vec<u8>>, Bound<Vec<u8>>) },
+    Append { log: &'static str, version: u8, body: Vec<u8> },
+}
+
+impl Batch {
+    /// A batch without writes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether committing it would change nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.audit.is_empty()
+    }
+
+    /// Stores a record, in place of the one that is there.
+    pub fn put<T: Table>(&mut self, key: &(impl KeyOf<T::Key> + ?Sized), value: &T::Value) -> &mut Self {
+        const { assert!(!T::WRITER_ONLY, "this table is written by the writer alone") };
+        self.write(Write::Put { table: T::NAME, key: key.key_bytes(), record: encode_record::<T>(value) })
+    }
+
+    /// Stores a record whose value is encoded already, in the layout of `T::VERSION`.
+    pub fn put_bytes<T: Table>(&mut self, key: &(impl KeyOf<T::Key> + ?Sized), body: &[u8]) -> &mut Self {
+        const { assert!(!T::WRITER_ONLY, "this table is written by the writer alone") };
+        let mut record = Vec::with_capacity(1 + body.len());
+        record.push(T::VERSION);
+        record.extend_from_slice(body);
+        self.write(Write::Put { table: T::NAME, key: key.key_bytes(), record })
+    }
+
+    /// Stores a value sealed; it is encrypted before it leaves the caller's task.
+    pub fn put_sealed<T: SealedTable>(
+        &mut self,
+        key: &(impl KeyOf<T::Key> + ?Sized),
+        value: &Secret<impl Zeroize + AsRef<[u8]>>,
+    ) -> &mut Self {
+        let value = Secret::new(value.expose().as_ref().to_vec());
+        self.write(Write::Seal { table: T::NAME, version: T::VERSION, key: key.key_bytes(), value })
+    }
+
+    /// Removes a record, if it is there.
+    pub fn delete<T: Table>(&mut self, key: &(impl KeyOf<T::Key> + ?Sized)) -> &mut Self {
+        const { assert!(!T::WRITER_ONLY, "this table is written by the writer alone") };
+        self.write(Write::Delete { table: T::NAME, key: key.key_bytes() })
+    }
+
+    /// Removes every record in a range. It costs what it removes: cut a long range into several batches.
+    pub fn delete_range<T: Table>(&mut self, range: impl RangeBounds<T::Key>) -> &mut Self {
+        const { assert!(!T::WRITER_ONLY, "this table is written by the writer alone") };
+        self.write(Write::DeleteRange { table: T::NAME, range: range_bytes(&range) })
+    }
+
+    /// Appends a record to a log; its number is in the receipt.
+    pub fn append<L: Log>(&mut self, value: &impl Serialize) -> &mut Self {
+        let body =
+            postcard::to_stdvec(value).expect("records are plain data, which always encodes into memory");
+        self.append_bytes::<L>(body)
+    }
+
+    /// Appends a record whose body is encoded already, in the layout of `L::VERSION`.
+    pub fn append_bytes<L: Log>(&mut self, body: Vec<u8>) -> &mut Self {
+        self.write(Write::Append { log: L::NAME, version: L::VERSION, body })
+    }
+
+    /// Removes a log's records with numbers in `positions`. Numbers are never given again.
+    pub fn delete_log<L: Log>(&mut self, positions: Range<u64>) -> &mut Self {
+        let [from, to] = [positions.start, positions.end].map(|position| position.key_bytes());
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        self.write(Write::DeleteRange { table: L::NAME, range })
+    }
+
+    /// Refuses the batch unless no record has this key.
+    pub fn expect_absent<T: Table>(&mut self, key: &(impl KeyOf<T::Key> + ?Sized)) -> &mut Self {
+        self.expect_that::<T>(key.key_bytes(), Expected::Absent)
+    }
+
+    /// Refuses the batch unless the record with this key has exactly this value.
+    pub fn expect<T: Table>(&mut self, key: &(impl KeyOf<T::Key> + ?Sized), value: &T::Value) -> &mut Self {
+        let expected = Expected::Record { record: encode_record::<T>(value), recode: recode::<T> };
+        self.expect_that::<T>(key.key_bytes(), expected)
+    }
+
+    /// Adds an entry to the audit log, chained inside the batch's transaction.
+    pub fn audit(&mut self, draft: AuditDraft) -> &mut Self {
+        self.audit.push(draft);
+        self
+    }
+
+    /// Bytes that the batch brings, about; what a commit is bounded by.
+    pub fn bytes(&self) -> usize {
+        self.writes.iter().map(Write::bytes).sum::<usize>() + 256 * self.audit.len()
+    }
+
+    /// Replaces values to seal by their envelopes.
+    pub(crate) fn seal(&mut self, sealer: &Sealer) {
+        for write in &mut self.writes {
+            if let Write::Seal { table, version, key, value } = write {
+                let envelope = sealer.seal(table, key, value.expose());
+                let record = postcard::to_extend(&envelope, vec![*version])
+                    .expect("an envelope is plain bytes, which always encode into memory");
+                *write = Write::Put { table, key: std::mem::take(key), record };
+            }
+        }
+    }
+
+    fn expect_that<T: Table>(&mut self, key: Vec<u8>, expected: Expected) -> &mut Self {
+        self.expectations.push(Expectation { table: T::NAME, key, expected });
+        self
+    }
+
+    fn write(&mut self, write: Write) -> &mut Self {
+        self.writes.push(write);
+        self
+    }
+}
+
+impl Write {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, record, .. } => key.len() + record.len(),
+            Self::Seal { key, value, .. } => key.len() + value.expose().len(),
+            Self::Delete { key, .. } => key.len(),
+            Self::DeleteRange { .. } => 64,
+            Self::Append { body, .. } => body.len(),
+        }
+    }
+}
+
+/// Counts only: values may be anything.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("expectations", &self.expectations.len())
+            .field("writes", &self.writes.len())
+            .field("audit", &self.audit.len())
+            .finish()
+    }
+}
+
+/// What a stored batch was given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// Numbers of the batch's appends, in their order.
+    pub positions: Vec<u64>,
+    /// Numbers of the batch's audit entries, in their order.
+    pub audit: Vec<u64>,
+}

@@ -1,0 +1,208 @@
+//! The engine behind the writer: commits groups, and gets the file back after a disk error.
+//!
+//! Synchronous on purpose: production runs it on a thread of its own, a simulation on its task. A failed
+//! sync is final, since nobody knows what is on the medium. After any other error the file is opened
+//! anew; the commit counter in it says whether the transaction had arrived after all.
+
+use std::sync::Arc;
+
+use crate::StoreConfig;
+use crate::batch::{Batch, Lane, Receipt};
+use crate::disk::{Disk, Held};
+use crate::error::{CommitError, Fault, OpenError, is_corruption};
+use crate::generation::{self, Counters, Current, Generation};
+use crate::transaction::Changes;
+
+/// What the writer answers for one batch.
+pub(crate) type Verdict = Result<Receipt, CommitError>;
+
+/// Owner of the write transactions.
+pub(crate) struct Engine {
+    config: StoreConfig,
+    disk: Arc<dyn Disk>,
+    hold: Arc<dyn Held>,
+    current: Arc<Current>,
+    counters: Counters,
+    dead: bool,
+}
+
+/// A transaction's outcome, not yet durable.
+struct Attempt {
+    verdicts: Vec<Verdict>,
+    counters: Option<Counters>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        config: StoreConfig,
+        disk: Arc<dyn Disk>,
+        hold: Arc<dyn Held>,
+        current: Arc<Current>,
+        counters: Counters,
+    ) -> Self {
+        Self { config, disk, hold, current, counters, dead: false }
+    }
+
+    /// Commits a group in one transaction and answers for each batch, in order. Durable when it returns.
+    pub(crate) fn commit(&mut self, group: &[(Lane, &Batch)]) -> Vec<Verdict> {
+        let short = self.is_short_of_space();
+        let verdicts = self.commit_some(group, |lane| !short || lane.uses_reserve());
+        let full = |verdict: &Option<Verdict>| matches!(verdict, Some(Err(CommitError::Full { .. })));
+        let urgent_refused = group.iter().zip(&verdicts).any(|((lane, _), v)| lane.uses_reserve() && full(v));
+        let bulk_took_part = !short && group.iter().any(|(lane, _)| !lane.uses_reserve());
+        // Bulk data filled the disk: what is urgent may still fit without it.
+        let verdicts = if urgent_refused && bulk_took_part {
+            self.commit_some(group, Lane::uses_reserve)
+        } else {
+            verdicts
+        };
+        verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Err(self.full()))).collect()
+    }
+
+    /// Closes the file; errors are told to the log, since everything acknowledged is safe anyway.
+    pub(crate) fn close(self) {
+        let Some(generation) = self.current.close() else { return };
+        // Readers may still hold it: then it closes with the last of them.
+        if let Some(generation) = Arc::into_inner(generation)
+            && let Err(error) = generation.database.close()
+        {
+            tracing::warn!(%error, "the store did not close cleanly");
+        }
+    }
+
+    /// Commits the batches of the lanes that `takes` accepts; none for the others.
+    fn commit_some(
+        &mut self,
+        group: &[(Lane, &Batch)],
+        takes: impl Fn(Lane) -> bool,
+    ) -> Vec<Option<Verdict>> {
+        let taken: Vec<&Batch> =
+            group.iter().filter(|(lane, _)| takes(*lane)).map(|(_, batch)| *batch).collect();
+        let mut verdicts = if taken.is_empty() { Vec::new() } else { self.store(&taken) }.into_iter();
+        group.iter().map(|(lane, _)| if takes(*lane) { verdicts.next() } else { None }).collect()
+    }
+
+    fn store(&mut self, batches: &[&Batch]) -> Vec<Verdict> {
+        match self.try_store(batches) {
+            Ok(verdicts) => verdicts,
+            Err(error) => batches.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn try_store(&mut self, batches: &[&Batch]) -> Result<Vec<Verdict>, CommitError> {
+        if self.dead {
+            return Err(CommitError::Closed);
+        }
+        let generation = self.generation()?;
+        let attempt = match attempt(&generation, batches, &self.counters) {
+            Ok(attempt) => attempt,
+            Err((error, attempt)) => self.recover(&generation, error, attempt)?,
+        };
+        if let Some(counters) = attempt.counters {
+            self.counters = counters;
+        }
+        Ok(attempt.verdicts)
+    }
+
+    /// After an engine error: ends everything, or opens the file anew and finds out what arrived.
+    fn recover(
+        &mut self,
+        generation: &Generation,
+        error: redb::Error,
+        attempt: Option<Attempt>,
+    ) -> Result<Attempt, CommitError> {
+        if generation.health.sync_failed() {
+            self.dead = true;
+            (self.config.on_fatal)("a sync of the store failed");
+            return Err(CommitError::Io(Fault::new(error)));
+        }
+        tracing::warn!(%error, "the store is opened anew after a disk error");
+        generation.health.fence();
+        self.current.set(None);
+        self.reopen()?;
+        let hoped = attempt.as_ref().and_then(|attempt| attempt.counters.as_ref());
+        match attempt {
+            Some(ref done) if hoped == Some(&self.counters) => {
+                Ok(Attempt { verdicts: done.verdicts.clone(), counters: None })
+            }
+            _ if generation.health.full() => Err(self.full()),
+            _ if is_corruption(&error) => Err(CommitError::Corrupt(Fault::new(error))),
+            _ => Err(CommitError::Io(Fault::new(error))),
+        }
+    }
+
+    /// The present opening; tries once to get one when the last reopening failed.
+    fn generation(&mut self) -> Result<Arc<Generation>, CommitError> {
+        match self.current.get() {
+            Ok(generation) => Ok(generation),
+            Err(_) => self.reopen(),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<Arc<Generation>, CommitError> {
+        let generation = generation::open(&*self.disk, self.config.cache_bytes, &self.hold)
+            .map_err(|error| self.reopen_error(error))?
+            .ok_or(CommitError::Closed)?;
+        self.counters = generation::counters(&generation.database)
+            .map_err(|error| CommitError::Corrupt(Fault::new(error)))?;
+        self.current.set(Some(Arc::clone(&generation)));
+        Ok(generation)
+    }
+
+    fn reopen_error(&self, error: OpenError) -> CommitError {
+        if self.is_short_of_space() {
+            return self.full();
+        }
+        match error {
+            OpenError::Corrupt(fault) => CommitError::Corrupt(fault),
+            OpenError::Io(fault) => CommitError::Io(fault),
+            OpenError::InUse | OpenError::NewerFormat { .. } | OpenError::WrongRootKey => {
+                CommitError::Io(Fault::new(error))
+            }
+        }
+    }
+
+    /// Whether the disk has less free than the reserve. A disk that cannot say counts as roomy.
+    fn is_short_of_space(&self) -> bool {
+        self.disk.free_bytes().is_ok_and(|free| free.is_some_and(|free| free < self.config.reserve_bytes))
+    }
+
+    const fn full(&self) -> CommitError {
+        CommitError::Full { reserve_bytes: self.config.reserve_bytes }
+    }
+}
+
+/// Runs one transaction. On an error of the commit itself, says what it would have done.
+fn attempt(
+    generation: &Generation,
+    batches: &[&Batch],
+    counters: &Counters,
+) -> Result<Attempt, (redb::Error, Option<Attempt>)> {
+    let transaction = generation::begin_durable(&generation.database).map_err(|error| (error, None))?;
+    let attempt = apply(&transaction, batches, counters).map_err(|error| (error, None))?;
+    let ended = if attempt.counters.is_some() {
+        transaction.commit().map_err(redb::Error::from)
+    } else {
+        transaction.abort().map_err(redb::Error::from)
+    };
+    match ended {
+        Ok(()) => Ok(attempt),
+        Err(error) => Err((error, Some(attempt))),
+    }
+}
+
+fn apply(
+    transaction: &redb::WriteTransaction,
+    batches: &[&Batch],
+    counters: &Counters,
+) -> Result<Attempt, redb::Error> {
+    let mut changes = Changes::new(transaction, counters);
+    let mut verdicts = Vec::with_capacity(batches.len());
+    let mut changed = false;
+    for batch in batches {
+        let verdict = changes.apply(batch)?;
+        changed |= verdict.is_ok() && !batch.is_empty();
+        verdicts.push(verdict);
+    }
+    Ok(Attempt { verdicts, counters: changes.finish(changed)? })
+}

@@ -1,0 +1,122 @@
+//! The tables, one file each, and what a table is.
+//!
+//! To add one: write its file (key, value, name, version 1, one sample), add one line to
+//! [`crate::schema`], run the golden test once with `HANSA_GOLDEN=write`, and draw the layout in
+//! `docs/storage.md`. To change a stored layout: raise `VERSION`, keep reading the old one in `decode`, and keep the
+//! old golden file.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::KeyCodec;
+use crate::error::RecordError;
+use crate::seal::Envelope;
+
+mod audit;
+mod certificates;
+mod enrollment;
+mod enrollment_tokens;
+mod host_rollups;
+mod identity;
+mod identity_keys;
+mod ingest_log;
+mod inventory_log;
+mod inventory_segments;
+mod outbound_bearers;
+mod outbox;
+mod queue;
+mod queue_keys;
+mod segments;
+mod settings;
+mod site_names;
+mod site_sync;
+mod sites;
+mod sync_bearer_secret;
+mod sync_bearers;
+mod sync_events;
+mod trusted_peers;
+
+pub use audit::Audit;
+pub use certificates::Certificates;
+pub use enrollment::Enrollments;
+pub use enrollment_tokens::EnrollmentTokens;
+pub use host_rollups::HostRollups;
+pub use identity::Identity;
+pub use identity_keys::IdentityKeys;
+pub use ingest_log::IngestLog;
+pub use inventory_log::InventoryLog;
+pub use inventory_segments::{InventorySegmentHeads, InventorySegments};
+pub use outbound_bearers::OutboundBearers;
+pub use outbox::Outbox;
+pub use queue::{Queue, QueueEntry};
+pub use queue_keys::QueueKeys;
+pub use segments::{CHUNK_BYTES, SegmentHead, SegmentHeads, Segments};
+pub use settings::Settings;
+pub use site_names::SiteNames;
+pub use site_sync::SiteSyncs;
+pub use sites::Sites;
+pub use sync_bearer_secret::SyncBearerSecret;
+pub use sync_bearers::SyncBearers;
+pub use sync_events::SyncEvents;
+pub use trusted_peers::TrustedPeers;
+
+/// Key of the one record in a table that holds one.
+pub const SELF: &str = "self";
+
+/// A table: what its keys and records are.
+pub trait Table: 'static {
+    /// What a record is found by.
+    type Key: KeyCodec;
+    /// What a record holds.
+    type Value: Serialize + DeserializeOwned;
+    /// The name in the file; never changes.
+    const NAME: &'static str;
+    /// The layout that is written now; the first byte of each record.
+    const VERSION: u8 = 1;
+    /// Whether only the writer itself puts records, as it does for the audit log.
+    const WRITER_ONLY: bool = false;
+
+    /// Appends the value's bytes in the layout of [`Self::VERSION`].
+    fn encode(value: &Self::Value, record: Vec<u8>) -> Vec<u8> {
+        postcard::to_extend(value, record).expect("records are plain data, which always encodes into memory")
+    }
+
+    /// Reads a record of any version that was ever released.
+    ///
+    /// # Errors
+    /// The version is unknown, or the bytes are not of this table.
+    fn decode(version: u8, body: &[u8]) -> Result<Self::Value, RecordError> {
+        if version != Self::VERSION {
+            return Err(RecordError::UnknownVersion { version });
+        }
+        postcard::from_bytes(body).map_err(|_| RecordError::Malformed)
+    }
+}
+
+/// A table whose values lie sealed. Write with `Batch::put_sealed`, read with `ReadView::get_sealed`.
+pub trait SealedTable: Table<Value = Envelope> {}
+
+/// An append-only table: the writer numbers its records from one, ascending, and never reuses a number.
+///
+/// Bodies are opaque here, so that the hot path neither encodes nor decodes them. A long body is stored
+/// in pieces; readers get it whole.
+pub trait Log: 'static {
+    /// The name in the file; never changes.
+    const NAME: &'static str;
+    /// The layout of the bodies that is written now.
+    const VERSION: u8 = 1;
+
+    /// Checks that a body decodes, for `hansa check`.
+    ///
+    /// # Errors
+    /// The version is unknown, or the bytes are not a body.
+    fn check(version: u8, body: &[u8]) -> Result<(), RecordError>;
+}
+
+/// [`Table::decode`] of a table whose body is raw bytes.
+fn raw_body(version: u8, known: u8, body: &[u8]) -> Result<Vec<u8>, RecordError> {
+    if version != known {
+        return Err(RecordError::UnknownVersion { version });
+    }
+    Ok(body.to_vec())
+}
