@@ -68,6 +68,8 @@ struct Platter {
     dead: bool,
     failing: u64,
     failed: bool,
+    capacity: Option<u64>,
+    held: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -148,6 +150,8 @@ impl SimDisk {
             dead: false,
             failing: 0,
             failed: false,
+            capacity: None,
+            held: false,
         })))
     }
 
@@ -169,11 +173,17 @@ impl SimDisk {
         self.lock().failing = count;
     }
 
-    /// Takes back [`SimDisk::crash_at_op`] and [`SimDisk::fail_next`].
+    /// Bounds the bytes of all files together; what would grow beyond fails with `StorageFull`.
+    pub fn set_capacity(&self, capacity: Option<u64>) {
+        self.lock().capacity = capacity;
+    }
+
+    /// Takes back [`SimDisk::crash_at_op`], [`SimDisk::fail_next`] and [`SimDisk::set_capacity`].
     pub fn clear_faults(&self) {
         let mut platter = self.lock();
         platter.crash_at = None;
         platter.failing = 0;
+        platter.capacity = None;
     }
 
     /// True once a planned power loss has struck.
@@ -195,7 +205,7 @@ impl SimDisk {
     pub fn crash(&self, crash: Crash) {
         let mut platter = self.lock();
         platter.boot += 1;
-        (platter.dead, platter.failed) = (false, false);
+        (platter.dead, platter.failed, platter.held) = (false, false, false);
         platter.crash_at = None;
         platter.failing = 0;
         if let Crash::Power(loss) = crash {
@@ -227,6 +237,22 @@ impl Platter {
 
     fn alive(&self, boot: u64) -> io::Result<()> {
         if self.dead || self.boot != boot { Err(power_loss()) } else { Ok(()) }
+    }
+
+    /// Refuses what makes a file longer than there is room for.
+    fn grow(&mut self, file: FileId, end: usize) -> io::Result<()> {
+        let length = self.current.files.get(&file).map_or(0, Vec::len);
+        let growth = end.saturating_sub(length) as u64;
+        if growth > 0 && self.room().is_some_and(|room| growth > room) {
+            self.failed = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Option<u64> {
+        let used: usize = self.current.files.values().map(Vec::len).sum();
+        self.capacity.map(|capacity| capacity.saturating_sub(used as u64))
     }
 
     fn record(&mut self, change: Change) {
@@ -376,6 +402,29 @@ impl SimFolder {
         })
     }
 
+    /// Takes the folder for one holder at a time, until the answer is dropped or the host stops.
+    ///
+    /// # Errors
+    /// `WouldBlock` while another holder has it; after a crash.
+    pub fn hold(&self) -> io::Result<FolderLock> {
+        let mut platter = self.disk.lock();
+        platter.alive(self.boot)?;
+        if std::mem::replace(&mut platter.held, true) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(FolderLock(self.clone()))
+    }
+
+    /// Bytes that still fit; `None` when the disk is unbounded.
+    ///
+    /// # Errors
+    /// After a crash.
+    pub fn room(&self) -> io::Result<Option<u64>> {
+        let platter = self.disk.lock();
+        platter.alive(self.boot)?;
+        Ok(platter.room())
+    }
+
     fn handle(&self, file: FileId) -> SimFile {
         SimFile { folder: self.clone(), file }
     }
@@ -384,6 +433,19 @@ impl SimFolder {
 impl Platter {
     fn named(&self, name: &str) -> io::Result<FileId> {
         Ok(*self.current.names.get(name).ok_or(io::ErrorKind::NotFound)?)
+    }
+}
+
+/// A hold on a folder; see [`SimFolder::hold`].
+#[derive(Debug)]
+pub struct FolderLock(SimFolder);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        let mut platter = self.0.disk.lock();
+        if platter.boot == self.0.boot {
+            platter.held = false;
+        }
     }
 }
 
@@ -423,6 +485,7 @@ impl redb::StorageBackend for SimFile {
     fn set_len(&self, length: u64) -> io::Result<()> {
         let length = position(length)?;
         self.change(|platter| {
+            platter.grow(self.file, length)?;
             platter.record(Change::SetLength { file: self.file, length });
             Ok(())
         })
@@ -438,6 +501,7 @@ impl redb::StorageBackend for SimFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = position(offset)?;
         self.change(|platter| {
+            platter.grow(self.file, offset.saturating_add(data.len()))?;
             platter.counts.bytes += data.len() as u64;
             platter.record(Change::Write { file: self.file, offset, bytes: data.to_vec() });
             Ok(())
@@ -573,5 +637,33 @@ mod tests {
         assert!(disk.has_failed());
         assert_eq!(read_all(&disk.mount(), "a"), b"old");
         assert!(file.write(0, b"new").is_ok());
+    }
+
+    #[test]
+    fn a_full_disk_refuses_growth_and_takes_what_fits() {
+        let disk = disk_with("a", b"old");
+        let file = disk.mount().open("a").unwrap();
+        disk.set_capacity(Some(5));
+
+        assert_eq!(file.write(0, b"longer").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(file.write(0, b"new").is_ok());
+        assert_eq!(disk.mount().room().unwrap(), Some(2));
+        disk.clear_faults();
+        assert!(file.write(0, b"longer").is_ok());
+    }
+
+    #[test]
+    fn a_folder_has_one_holder_and_a_crash_frees_it() {
+        let disk = SimDisk::new(1, 0);
+        let held = disk.mount().hold().unwrap();
+        assert_eq!(disk.mount().hold().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+
+        disk.crash(Crash::Process);
+
+        let again = disk.mount().hold().unwrap();
+        drop(held);
+        assert!(disk.mount().hold().is_err());
+        drop(again);
+        assert!(disk.mount().hold().is_ok());
     }
 }

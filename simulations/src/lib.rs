@@ -23,6 +23,7 @@ pub mod network;
 pub mod replay;
 pub mod scenario;
 pub mod scenarios;
+mod store_disk;
 pub mod trace;
 pub mod watch;
 pub mod world;

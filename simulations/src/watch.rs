@@ -1,5 +1,8 @@
 //! What fails a run: broken invariants, panics anywhere on its thread, and every `error!` line.
 //!
+//! A host whose disk was made to fail may well cry for a person, so its `error!` lines are excused until it
+//! is started anew. Its panics are not.
+//!
 //! tokio swallows a task's panic and a supervisor restarts a panicked actor, so both are caught where they
 //! begin, in the panic hook.
 
@@ -15,11 +18,24 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
+use crate::disk::SimDisk;
+
 /// One broken run can break thousands of times; the first few say it all.
 const VIOLATIONS_MAX: usize = 20;
 
 thread_local! {
     static WATCHED: RefCell<Option<Violations>> = const { RefCell::new(None) };
+    /// The disk of the host whose code runs on this thread now.
+    static DISK: RefCell<Option<SimDisk>> = const { RefCell::new(None) };
+}
+
+/// Says whose disk may be to blame from here on.
+pub(crate) fn set_disk(disk: Option<&SimDisk>) {
+    DISK.with(|current| *current.borrow_mut() = disk.cloned());
+}
+
+fn is_excused() -> bool {
+    DISK.with(|disk| disk.borrow().as_ref().is_some_and(|disk| disk.is_dead() || disk.has_failed()))
 }
 
 /// Everything that went wrong in a run, in order. Cheap to clone.
@@ -98,7 +114,7 @@ struct ErrorLines(Violations);
 
 impl<S: Subscriber> Layer<S> for ErrorLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() == Level::ERROR {
+        if *event.metadata().level() == Level::ERROR && !is_excused() {
             let mut line = format!("error line of {}:", event.metadata().target());
             event.record(&mut Fields(&mut line));
             self.0.report(line);
@@ -132,6 +148,23 @@ mod tests {
         let reasons = violations.reasons();
         assert_eq!(reasons.len(), 1);
         assert!(reasons[0].contains("a person must look") && reasons[0].contains("site=3"), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_host_whose_disk_failed_may_cry_for_a_person() {
+        let violations = Violations::default();
+        let _guard = watch(&violations, false);
+        let disk = SimDisk::new(1, 0);
+        set_disk(Some(&disk));
+        disk.fail_next(1);
+        assert!(disk.mount().sync().is_err());
+
+        tracing::error!("the disk is broken");
+        assert!(violations.is_empty());
+
+        set_disk(None);
+        tracing::error!("and now?");
+        assert!(!violations.is_empty());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use hansa_model::{Entropy, WallClock};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -29,7 +29,7 @@ use crate::disk::{Crash, Loss, SimDisk, SimFolder};
 use crate::faults::Fault;
 use crate::network::{HostId, Link, SimNet, SimSocket};
 use crate::trace::Trace;
-use crate::watch::Violations;
+use crate::watch::{self, Violations};
 
 /// The port of a host's first socket.
 pub const PORT: u16 = 4433;
@@ -83,7 +83,27 @@ pub struct HostEnv {
     pub clock: HostClock,
     /// Where the program says what it did.
     pub observer: Observer,
+    /// How the program ends itself at once, from anywhere.
+    pub abort: Abort,
     net: SimNet,
+}
+
+/// Stands for `std::process::abort`: the host's process is gone at the end of the window, and started again
+/// after the restart delay. Cheap to clone.
+///
+/// Like a failing program it fails the run, unless the host's disk was made to fail before.
+#[derive(Debug, Clone, Default)]
+pub struct Abort(Arc<Mutex<Option<String>>>);
+
+impl Abort {
+    /// Ends the process; the first reason counts.
+    pub fn now(&self, reason: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+    }
+
+    fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl HostEnv {
@@ -195,6 +215,7 @@ struct Running {
     clock: HostClock,
     main: Option<JoinHandle<anyhow::Result<()>>>,
     alive: Arc<AtomicBool>,
+    abort: Abort,
 }
 
 impl std::fmt::Debug for World {
@@ -353,9 +374,11 @@ impl World {
         let end = self.now.after(self.config.window);
         for host in &self.hosts {
             if let Some(running) = &host.running {
+                watch::set_disk(Some(&host.disk));
                 running.run_until(end);
             }
         }
+        watch::set_disk(None);
         self.now = end;
         clock::set_world_time(end);
         self.reap();
@@ -430,9 +453,9 @@ impl World {
             let ended = running.ended();
             let crash = if disk.is_dead() {
                 Crash::Power(host.loss)
-            } else if let Some(Err(error)) = ended {
+            } else if let Some(reason) = ended {
                 if !disk.has_failed() {
-                    self.violations.report(format!("the program of {} failed: {error:#}", host.name));
+                    self.violations.report(format!("the program of {} failed: {reason}", host.name));
                 }
                 Crash::Process
             } else {
@@ -476,7 +499,7 @@ impl Host {
         let entered = runtime.enter();
         let clock = HostClock::boot(now, self.skew);
         clock::enter(Some(clock));
-        let alive = Arc::new(AtomicBool::new(true));
+        let (alive, abort) = (Arc::new(AtomicBool::new(true)), Abort::default());
         let stream = (u64::from(self.id.0) << 32) | u64::from(boot);
         let socket = net.bind(self.id, PORT, clock);
         let env = HostEnv {
@@ -498,12 +521,13 @@ impl Host {
                 trace: trace.clone(),
                 violations: violations.clone(),
             },
+            abort: abort.clone(),
             net: net.clone(),
         };
         let main = runtime.spawn(self.program.start(env));
         clock::enter(None);
         drop(entered);
-        self.running = Some(Running { runtime, clock, main: Some(main), alive });
+        self.running = Some(Running { runtime, clock, main: Some(main), alive, abort });
     }
 }
 
@@ -515,12 +539,19 @@ impl Running {
         clock::enter(None);
     }
 
-    /// How the program ended, once, if it did in the window that is over.
-    fn ended(&mut self) -> Option<anyhow::Result<()>> {
+    /// Why the program must be started again, if it failed or aborted in the window that is over.
+    fn ended(&mut self) -> Option<String> {
+        if let Some(reason) = self.abort.reason() {
+            return Some(reason);
+        }
         let main = self.main.take_if(|main| main.is_finished())?;
         clock::enter(Some(self.clock));
         let outcome = self.runtime.block_on(main);
         clock::enter(None);
-        Some(outcome.unwrap_or_else(|error| Err(anyhow!(error))))
+        match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(error) => Some(error.to_string()),
+        }
     }
 }

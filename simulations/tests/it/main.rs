@@ -3,4 +3,5 @@
 mod canary;
 mod crash;
 mod replay;
+mod store;
 mod world;

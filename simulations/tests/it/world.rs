@@ -150,6 +150,31 @@ fn a_program_that_fails_for_no_reason_of_ours_fails_the_run() {
 }
 
 #[test]
+fn an_abort_from_any_task_stops_the_host_and_needs_an_excuse() {
+    in_world(|world| {
+        let host = world.add_host("aborting", |env: HostEnv| async move {
+            let abort = env.abort.clone();
+            if env.folder.sync().is_err() {
+                tokio::spawn(async move { abort.now("a sync failed") });
+            }
+            Ok(())
+        });
+        world.disk(host).fail_next(1);
+
+        world.run_until(seconds(5));
+
+        assert!(world.violations().is_empty(), "{:?}", world.violations().reasons());
+        assert_eq!(world.crashes(), 1);
+        world.add_host("cowardly", |env: HostEnv| async move {
+            env.abort.now("for no reason");
+            Ok(())
+        });
+        world.run_until(seconds(6));
+        assert!(world.violations().reasons()[0].contains("for no reason"));
+    });
+}
+
+#[test]
 fn a_panic_in_any_task_fails_the_run() {
     in_world(|world| {
         world.add_host("panicking", |_| async {
