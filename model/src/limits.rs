@@ -166,6 +166,25 @@ pub mod search {
     pub const PATTERN_BYTES_MAX: usize = 255;
     /// Sites of one `site_id` filter.
     pub const SITES_MAX: usize = super::site::SITES_MAX;
+    /// Rows of one segment of the index: whole words of bits, and below 2¹⁶ so that row numbers take two
+    /// bytes and a column has a code for every row's value. Smaller segments cost each search more
+    /// visits, larger ones each merge more time.
+    pub const SEGMENT_ROWS_MAX: usize = 65_472;
+    /// Texts from which a list of them is indexed by n-grams. Below it reading them all takes about 2 µs.
+    pub const GRAM_ROWS_MIN: usize = 1_024;
+    /// Segments of similar size that are merged at a time. Fewer copy rows more often, more leave more
+    /// segments to visit.
+    pub const MERGE_FACTOR: usize = 4;
+    /// Rows of a merge that a batch does by itself; about 0.5 ms.
+    pub const MERGE_INLINE_ROWS_MAX: usize = 1_024;
+    /// Share of a segment's rows, in per cent, whose room is wasted before the segment is rewritten ...
+    pub const SEGMENT_WASTE_PERCENT_MAX: usize = 25;
+    /// ... beside this many, so that small segments are left to the next merge.
+    pub const SEGMENT_WASTE_FREE: usize = 64;
+    /// Rows up to the end of a page that are found by keeping the best ones; deeper pages partition all hits.
+    pub const KEPT_MAX: usize = 4_096;
+    /// Hits that an offset passes one by one at the end of its leaps.
+    pub const STEPS_MAX: usize = 128;
 }
 
 /// HTTP surface.
@@ -184,6 +203,26 @@ pub mod http {
     pub const HEADER_WAIT_MAX: Duration = Duration::from_secs(10);
     /// Time for one request and its answer; streaming routes set their own.
     pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(60);
+    /// Time for one upload of an inventory or directory and its answer: 256 MiB at 1 MiB/s and room.
+    pub const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(300);
+    /// Bytes of uploads in flight at once; a further one waits. 64 sites may push 4 MiB together.
+    pub const UPLOADS_BYTES_MAX: usize = 256 * 1024 * 1024;
+    /// What one upload counts for at most: beyond it the rows are read as they arrive.
+    pub const UPLOAD_WEIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
+    /// Time between two chunks of a body. A caller that stops sending holds memory.
+    pub const BODY_IDLE_WAIT_MAX: Duration = Duration::from_secs(30);
+    /// Bytes read between two yields while a large body is cut into entries: below 1 ms of work.
+    pub const SCAN_BYTES_MAX: usize = 64 * 1024;
+    /// Wait after an accept that failed.
+    pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+    /// Streams at once of one HTTP/2 connection.
+    pub const STREAMS_MAX: u32 = 100;
+    /// What a caller is asked to wait when the node is busy.
+    pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+    /// Characters of a request id that a caller sends; a UUID has 36.
+    pub const REQUEST_ID_BYTES_MAX: usize = 64;
+    /// Characters of a refusal's text where a peer had a part in it.
+    pub const DETAIL_CHARS_MAX: usize = 500;
     /// Time to finish open requests after a stop was asked for.
     pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(25);
     /// Time for one call to a peer over HTTP, connect included.

@@ -1,0 +1,126 @@
+//! Digests by which two nodes find where their directories of a site differ.
+//!
+//! A host belongs to one of [`LEAVES`] leaves by the hash of its id. A leaf's digest is the wrapping sum
+//! of its rows' digests, so it does not depend on order and changes in constant time. A row's digest is
+//! taken from its postcard bytes alone: equal rows have equal digests on every node.
+//!
+//! The hash is not made against an adversary: a site can only deceive itself about its own rows.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{HostId, HostRow};
+
+/// Leaves of the tree. At 1,000,000 hosts one leaf has 250, which is what one difference costs to repair.
+pub const LEAVES: usize = 4_096;
+/// Branches of the tree, each with as many leaves as there are branches.
+pub const BRANCHES: usize = 64;
+
+/// Leaves of one branch.
+const BRANCH_LEAVES: usize = LEAVES / BRANCHES;
+/// Bytes of the longest row that is hashed without an allocation; a valid row has fewer than 6,000.
+const ROW_BYTES: usize = 8 * 1024;
+
+/// The hash of a host's id, by which it is looked up and belongs to its leaf.
+pub(super) fn id_hash(host_id: HostId) -> u64 {
+    xxh3_64(host_id.as_bytes())
+}
+
+/// The leaf that a host belongs to.
+pub fn leaf_of(host_id: HostId) -> u16 {
+    leaf_of_hash(id_hash(host_id))
+}
+
+pub(super) const fn leaf_of_hash(hash: u64) -> u16 {
+    (hash >> 52) as u16
+}
+
+/// The digest of one row.
+pub fn row_digest(row: &HostRow<'_>) -> u64 {
+    let mut buffer = [0; ROW_BYTES];
+    match postcard::to_slice(row, &mut buffer) {
+        Ok(bytes) => xxh3_64(bytes),
+        Err(_) => xxh3_64(&postcard::to_stdvec(row).expect("a row of plain data always encodes")),
+    }
+}
+
+/// The digest of many, in their order; zero when all are.
+fn combined(digests: &[u64]) -> u64 {
+    if digests.iter().all(|&digest| digest == 0) {
+        return 0;
+    }
+    let mut bytes = [0; BRANCH_LEAVES * 8];
+    for (eight, digest) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(digests) {
+        *eight = digest.to_le_bytes();
+    }
+    xxh3_64(&bytes)
+}
+
+/// The leaves of one shard's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DigestTree {
+    leaves: Box<[u64]>,
+}
+
+impl Default for DigestTree {
+    fn default() -> Self {
+        Self { leaves: vec![0; LEAVES].into_boxed_slice() }
+    }
+}
+
+impl DigestTree {
+    pub(super) fn add(&mut self, hash: u64, digest: u64) {
+        let leaf = &mut self.leaves[usize::from(leaf_of_hash(hash))];
+        *leaf = leaf.wrapping_add(digest);
+    }
+
+    pub(super) fn subtract(&mut self, hash: u64, digest: u64) {
+        let leaf = &mut self.leaves[usize::from(leaf_of_hash(hash))];
+        *leaf = leaf.wrapping_sub(digest);
+    }
+
+    pub(super) fn root(&self) -> u64 {
+        combined(&self.branches())
+    }
+
+    pub(super) fn branches(&self) -> [u64; BRANCHES] {
+        std::array::from_fn(|branch| combined(self.leaves_of(branch)))
+    }
+
+    /// Zeros for a branch that does not exist.
+    pub(super) fn leaves(&self, branch: usize) -> [u64; BRANCH_LEAVES] {
+        if branch >= BRANCHES {
+            return [0; BRANCH_LEAVES];
+        }
+        std::array::from_fn(|leaf| self.leaves_of(branch)[leaf])
+    }
+
+    fn leaves_of(&self, branch: usize) -> &[u64] {
+        &self.leaves[branch * BRANCH_LEAVES..(branch + 1) * BRANCH_LEAVES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tests::host;
+
+    /// Both ends of a link must agree across versions, so these numbers never change.
+    #[test]
+    fn digests_are_a_sent_format() {
+        let host = host(1);
+        let mut tree = DigestTree::default();
+        tree.add(id_hash(host.host_id), row_digest(&host.as_row()));
+
+        let numbers = (leaf_of(host.host_id), row_digest(&host.as_row()), tree.root());
+
+        assert_eq!(numbers, (1_045, 5_682_039_299_448_640_638, 3_758_635_644_816_670_507));
+    }
+
+    #[test]
+    fn row_longer_than_the_buffer_has_the_digest_of_its_bytes() {
+        let mut host = host(1);
+        host.tags_json = Some("x".repeat(2 * ROW_BYTES));
+
+        assert_eq!(row_digest(&host.as_row()), xxh3_64(&postcard::to_stdvec(&host).unwrap()));
+    }
+}
