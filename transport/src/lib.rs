@@ -1,1 +1,30 @@
-//! placeholder while the workspace is laid out.
+//! How nodes of hansa know and reach each other: identity, pinned QUIC links, frames, and HTTP to peers.
+//!
+//! ```text
+//!  actors ── Up, Down ──► wire ── EncodedFrame ──► frame ──► link (lanes) ──► quic ──► UDP
+//!                                                              │
+//!                                  identity ◄── pin (TLS: a peer is exactly its key)
+//! ```
+//!
+//! This is the only crate that knows quinn, rustls and rcgen, and none of their types crosses its surface,
+//! save the simulation's seam in `testing`. It decides nothing about membership: which keys may connect is a
+//! callback, and what a message means is for the actors.
+
+pub mod certificate;
+pub mod error;
+pub mod frame;
+pub mod identity;
+mod link;
+mod pin;
+mod quic;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod wire;
+
+pub use certificate::TlsCertificate;
+pub use error::{AcceptError, BindError, CloseCode, CloseReason, DialError, FrameError, LinkLost, RecvError};
+pub use frame::{EncodedFrame, Frame};
+pub use identity::{IdentityKey, PublicKey};
+pub use link::{Lane, LaneReceiver, LaneSender, Link};
+pub use pin::Admission;
+pub use quic::{Endpoint, EndpointConfig, Incoming, Socket};
