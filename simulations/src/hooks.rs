@@ -49,7 +49,9 @@ impl Default for Hooks {
 /// # Panics
 /// On a platform without overrides: a simulation there would not repeat.
 pub fn activate(seed: u64, hooks: Hooks) -> ActiveHooks {
-    assert!(SUPPORTED, "simulations need Linux on x86_64 or aarch64, where the libc hooks exist");
+    if !SUPPORTED {
+        panic!("simulations need Linux on x86_64 or aarch64, where the libc hooks exist");
+    }
     let random = hooks.random.then(|| ChaCha8Rng::from_seed(dice::derive(seed, "entropy", 0)));
     ACTIVE.with(|active| *active.borrow_mut() = Some(Active { random, clock: hooks.clock }));
     ActiveHooks(())
