@@ -275,6 +275,13 @@ impl TextColumn {
         self.counts.shrink_to_fit();
     }
 
+    /// No value is looked up or counted any more; only whether there is null stays known.
+    pub(super) fn freeze(&mut self) {
+        self.lookup = HashTable::new();
+        self.counts.truncate(1);
+        self.shrink();
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.codes.memory_bytes()
             + self.values.memory_bytes()

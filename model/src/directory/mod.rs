@@ -8,7 +8,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `shard`, `merge` | the rows of one site, changes to them, and the merging of segments |
-//! | `segment`, `names`, `column`, `address` | rows by column |
+//! | `segment`, `names`, `column`, `address`, `tags` | rows by column |
 //! | `texts`, `grams`, `bits` | texts end to end, their n-gram index, sets of rows |
 //! | `query`, `search`, `order` | what can be asked, and how a page is found |
 //! | [`digest`] | digests of the rows by which two nodes find where they differ |
@@ -30,6 +30,7 @@ mod query;
 mod search;
 mod segment;
 mod shard;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod texts;

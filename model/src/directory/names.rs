@@ -64,7 +64,7 @@ impl Names {
     /// No row follows: frees spare room and indexes lists of at least `grams_min` texts.
     pub(super) fn seal(&mut self, grams_min: usize) {
         self.heads.shrink();
-        self.domains.shrink();
+        self.domains.freeze();
         self.cased.shrink_to_fit();
         let index = |texts: &Texts| (texts.len() >= grams_min).then(|| Grams::build(texts));
         self.head_grams = index(&self.heads);

@@ -7,6 +7,7 @@ use super::address::{AddressColumn, AddressText};
 use super::bits::BitSet;
 use super::column::{InstantColumn, Place, PlaceColumn, TextColumn};
 use super::names::{NameKey, Names};
+use super::tags::TagsColumn;
 use crate::limits::search::SEGMENT_ROWS_MAX;
 use crate::{Host, HostId, HostRow, Timestamp};
 
@@ -25,7 +26,7 @@ pub(super) struct Segment {
     os_version: TextColumn,
     pub(super) platform: TextColumn,
     pub(super) status: TextColumn,
-    tags_json: TextColumn,
+    tags_json: TagsColumn,
     pub(super) country: TextColumn,
     pub(super) subdivision: TextColumn,
     city: TextColumn,
@@ -41,6 +42,7 @@ pub(super) struct RowTexts {
     ipv4: AddressText,
     ipv6: AddressText,
     public_ip: AddressText,
+    tags: String,
 }
 
 impl Segment {
@@ -71,7 +73,7 @@ impl Segment {
             os_version: texts(|segment| &segment.os_version),
             platform: texts(|segment| &segment.platform),
             status: texts(|segment| &segment.status),
-            tags_json: texts(|segment| &segment.tags_json),
+            tags_json: TagsColumn::gather(&each(sources, |segment| &segment.tags_json), order),
             country: texts(|segment| &segment.country),
             subdivision: texts(|segment| &segment.subdivision),
             city: texts(|segment| &segment.city),
@@ -141,16 +143,7 @@ impl Segment {
     pub(super) fn kill(&mut self, at: usize) {
         self.live.remove(at);
         self.live_count = self.live_count.checked_sub(1).expect("only a live row is killed, once");
-        for column in [
-            &mut self.os_family,
-            &mut self.os_version,
-            &mut self.platform,
-            &mut self.status,
-            &mut self.tags_json,
-            &mut self.country,
-            &mut self.subdivision,
-            &mut self.city,
-        ] {
+        for column in self.texts_mut() {
             column.release(at);
         }
     }
@@ -166,31 +159,30 @@ impl Segment {
         for column in self.texts_mut() {
             column.shrink();
         }
+        self.tags_json.shrink();
         self.coordinates.shrink();
         self.last_seen.shrink();
         self.mtime.shrink_to_fit();
     }
 
-    fn texts(&self) -> [&TextColumn; 8] {
+    fn texts(&self) -> [&TextColumn; 7] {
         [
             &self.os_family,
             &self.os_version,
             &self.platform,
             &self.status,
-            &self.tags_json,
             &self.country,
             &self.subdivision,
             &self.city,
         ]
     }
 
-    fn texts_mut(&mut self) -> [&mut TextColumn; 8] {
+    fn texts_mut(&mut self) -> [&mut TextColumn; 7] {
         [
             &mut self.os_family,
             &mut self.os_version,
             &mut self.platform,
             &mut self.status,
-            &mut self.tags_json,
             &mut self.country,
             &mut self.subdivision,
             &mut self.city,
@@ -212,7 +204,7 @@ impl Segment {
     /// Rows whose room a merge would free: dead ones, or as many idle values of a column.
     pub(super) fn waste(&self) -> usize {
         let idle = self.texts().into_iter().map(TextColumn::idle).max().unwrap_or(0);
-        idle.max(self.ids.len() - self.live_count)
+        idle.max(self.tags_json.idle()).max(self.ids.len() - self.live_count)
     }
 
     pub(super) const fn rows(&self) -> usize {
@@ -259,7 +251,7 @@ impl Segment {
             platform: self.platform.get(row),
             status: self.status.get(row),
             last_seen: self.last_seen.get(row),
-            tags_json: self.tags_json.get(row),
+            tags_json: self.tags_json.get(row, &mut texts.tags),
             geo_country_code: self.country.get(row),
             geo_subdivision_code: self.subdivision.get(row),
             geo_city: self.city.get(row),
@@ -285,6 +277,7 @@ impl Segment {
             + self.ipv6.memory_bytes()
             + self.public_ip.memory_bytes()
             + texts
+            + self.tags_json.memory_bytes()
             + self.coordinates.memory_bytes()
             + self.last_seen.memory_bytes()
             + self.mtime.capacity() * 8
