@@ -13,18 +13,25 @@
 pub mod certificate;
 pub mod error;
 pub mod frame;
+pub mod http;
 pub mod identity;
 mod link;
 mod pin;
 mod quic;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tls;
 pub mod wire;
 
 pub use certificate::TlsCertificate;
-pub use error::{AcceptError, BindError, CloseCode, CloseReason, DialError, FrameError, LinkLost, RecvError};
+pub use error::{
+    AcceptError, BindError, CloseCode, CloseReason, DialError, FrameError, LinkLost, PeerHttpError,
+    RecvError, TlsSetupError,
+};
 pub use frame::{EncodedFrame, Frame};
+pub use http::{PeerAnswer, PeerCall, PeerClient, PeerClientConfig, PeerHttp, PeerRequest};
 pub use identity::{IdentityKey, PublicKey};
 pub use link::{Lane, LaneReceiver, LaneSender, Link};
 pub use pin::Admission;
 pub use quic::{Endpoint, EndpointConfig, Incoming, Socket};
+pub use tls::{TlsAcceptor, TlsStream};

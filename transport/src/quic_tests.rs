@@ -165,7 +165,7 @@ fn key_pair(seed: u8) -> rcgen::KeyPair {
 async fn sec_19_pinned_key_is_accepted_in_any_certificate_and_no_other_key_in_the_right_one() {
     let unconstrained = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     for is_ca in [rcgen::IsCa::NoCa, unconstrained] {
-        let site = endpoint_with_certificate(1, strange_certificate(1, is_ca.clone()));
+        let site = endpoint_with_certificate(1, strange_certificate(1, is_ca));
         let coordinator = endpoint_with_certificate(2, strange_certificate(2, is_ca));
         let _accepted = accepting(&coordinator);
 
