@@ -67,6 +67,9 @@ pub enum RegistryError {
         /// The bound.
         max: usize,
     },
+    /// The operator's token is confined to some sites and cannot make new ones.
+    #[error("your token is confined to some sites: creating one needs a token for all sites")]
+    Confined,
     /// The state does not allow it, or a value is bad.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -93,6 +96,22 @@ pub enum CompleteError {
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl CompleteError {
+    /// The stable code, the same over HTTP and over a link.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(EnrollmentRefusal::UnknownToken) => "enrollment_token_unknown",
+            Self::Refused(EnrollmentRefusal::ExpiredToken) => "enrollment_token_expired",
+            Self::Refused(EnrollmentRefusal::CertificateMissing) => "certificate_missing",
+            Self::Refused(EnrollmentRefusal::IdentityMissing) => "identity_key_missing",
+            Self::Refused(EnrollmentRefusal::IdentityMismatch) => "identity_mismatch",
+            Self::Certificate => "certificate_invalid",
+            Self::WrongRole(_) => "wrong_role",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 /// A site's bearer or signature that was not accepted.
@@ -173,7 +192,9 @@ pub enum EnrollError {
     #[error("this site is enrolled with {0}: leave that federation first")]
     OtherCoordinator(String),
     /// The coordinator's proof does not verify.
-    #[error("the coordinator's identity proof does not verify against the key you gave: compare the fingerprints, then try again")]
+    #[error(
+        "the coordinator's identity proof does not verify against the key you gave: compare the fingerprints, then try again"
+    )]
     CoordinatorIdentity,
     /// The coordinator could not be reached.
     #[error("the coordinator cannot be reached: {0}")]

@@ -1,1 +1,47 @@
-//! placeholder while the workspace is laid out.
+//! The supervision tree of a node and the typed facade in front of it. The only crate that knows ractor.
+//!
+//! ```text
+//!   api, binary ──► Federation (facade, cheap to clone)
+//!                      │ calls, awaited                     reads, never queued
+//!                      ▼                                         │
+//!   Node ─┬─ Coordinator ── Site × n ──► Writer (storage)        ▼
+//!         │                  │  ▲                        Roster · Directory · ReadView
+//!         │             link tasks (transport)
+//!         ├─ SiteRole ─┬─ Inventory ──notice──► SyncQueue ◄──calls── Uplink's session
+//!         │            └─ Uplink
+//!         └─ Endpoint ── greets newcomers, hands links to their Site
+//! ```
+//!
+//! Every actor is a thin shell around a pure machine of `hansa_model::machine`. Its state is a cache of the
+//! store: a failed actor is started again from there, alone, and its siblings notice nothing. Each file
+//! holds one actor, its message enum first: the enum is the documentation.
+
+mod context;
+mod coordinator;
+mod directory;
+mod endpoint;
+mod enroll;
+pub mod error;
+mod federation;
+mod inventory;
+mod keyring;
+mod membership;
+mod metrics;
+mod node;
+mod operators;
+mod persistence;
+mod roster;
+mod site;
+mod supervision;
+mod sync_queue;
+mod uplink;
+pub mod view;
+
+pub use context::{Compute, NodeConfig};
+pub use enroll::EnrollRequest;
+pub use federation::Federation;
+#[cfg(feature = "testing")]
+pub use federation::Part;
+pub use inventory::InventoryChange;
+pub use keyring::IdentityError;
+pub use node::{Node, NodeEnv, StartError};

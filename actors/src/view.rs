@@ -219,3 +219,21 @@ pub struct DirectoryView {
     /// Hosts by country; null and empty share the empty key.
     pub by_country: BTreeMap<String, u64>,
 }
+
+/// Whether a node can serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// All checks are good.
+    pub ready: bool,
+    /// Each part that must work, and whether it does.
+    pub checks: Vec<(&'static str, bool)>,
+}
+
+/// A finished backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupView {
+    /// The new file, on the node's machine.
+    pub path: std::path::PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}

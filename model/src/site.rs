@@ -122,7 +122,9 @@ pub enum InvalidSite {
     #[error("url {0}")]
     Url(&'static str),
     /// The identity key does not parse.
-    #[error("site_identity_public_key_pem is not an Ed25519 public key in PEM: paste what `hansa identity show` prints at the site")]
+    #[error(
+        "site_identity_public_key_pem is not an Ed25519 public key in PEM: paste what `hansa identity show` prints at the site"
+    )]
     IdentityKey,
 }
 
@@ -345,7 +347,9 @@ mod tests {
         ] {
             assert!(site_url(url).is_err(), "{url}");
         }
-        for url in ["https://site.example.com:8443/", "http://10.1.2.3", "http://127.0.0.1:9", "https://[fd00::1]:1"] {
+        for url in
+            ["https://site.example.com:8443/", "http://10.1.2.3", "http://127.0.0.1:9", "https://[fd00::1]:1"]
+        {
             assert!(site_url(url).is_ok(), "{url}");
         }
     }

@@ -123,7 +123,11 @@ pub enum InvalidRollup {
     #[error("active_count must not exceed host_count")]
     ActiveExceedsTotal,
     /// Too many distinct keys, or a key that is too long.
-    #[error("a breakdown may have at most {} keys of at most {} bytes", limits::BREAKDOWN_KEYS_MAX, site_limits::CAPABILITY_BYTES_MAX)]
+    #[error(
+        "a breakdown may have at most {} keys of at most {} bytes",
+        limits::BREAKDOWN_KEYS_MAX,
+        site_limits::CAPABILITY_BYTES_MAX
+    )]
     Breakdown,
 }
 
@@ -203,10 +207,7 @@ mod tests {
 
     #[test]
     fn gap_is_refused() {
-        assert_eq!(
-            judge(&after(3), &header(7, 5, &after(4)), b"x"),
-            Verdict::Refuse(BatchRefusal::Gap)
-        );
+        assert_eq!(judge(&after(3), &header(7, 5, &after(4)), b"x"), Verdict::Refuse(BatchRefusal::Gap));
     }
 
     #[test]
@@ -219,10 +220,7 @@ mod tests {
 
     #[test]
     fn site_from_an_old_disk_cannot_go_on_silently() {
-        assert_eq!(
-            judge(&after(3), &header(9, 1, &after(2)), b"x"),
-            Verdict::Refuse(BatchRefusal::Diverged)
-        );
+        assert_eq!(judge(&after(3), &header(9, 1, &after(2)), b"x"), Verdict::Refuse(BatchRefusal::Diverged));
     }
 
     #[test]

@@ -86,9 +86,10 @@ impl Outbox {
         }
     }
 
-    /// Notes the hosts whose change was recorded at a log position; positions ascend.
+    /// Notes the hosts whose change was recorded at a log position; positions ascend, a repeat is known.
     pub fn recorded(&mut self, position: u64, hosts: Vec<HostId>) {
-        if position <= self.cursor.floor {
+        let known = self.pending.back().map_or(self.cursor.floor, |(last, _)| *last);
+        if position <= known.max(self.cursor.floor) {
             return;
         }
         for host in &hosts {
@@ -117,7 +118,12 @@ impl Outbox {
         self.epoch
     }
 
-    /// Whether there is anything to cut.
+    /// Whether the next batch must open a new history, even without rows.
+    pub const fn must_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// Whether nothing waits and nothing is under way.
     pub fn is_level(&self) -> bool {
         self.pending.is_empty() && self.leaves.is_empty() && !self.reset && self.frozen.is_none()
     }

@@ -240,9 +240,7 @@ pub fn resume(site: &Site, now: Timestamp) -> Result<Decision, Rejection> {
 pub fn remove(site: &Site, now: Timestamp) -> Decision {
     let entry = match site.status {
         SiteStatus::Removed => return Decision { site: site.clone(), entry: None, link: LinkEffect::Keep },
-        SiteStatus::Pending => {
-            Entry::new("site_enrollment_cancelled", [("name", site.name.as_str().into())])
-        }
+        SiteStatus::Pending => Entry::new("site_enrollment_cancelled", [("name", site.name.as_str().into())]),
         SiteStatus::Enrolled | SiteStatus::Suspended => {
             Entry::new("site_removed", [("previous_status", site.status.as_str().into())])
         }
@@ -277,8 +275,7 @@ pub fn regenerate_token(
         updated_at: now,
         ..site.clone()
     };
-    let entry =
-        Entry::new("site_token_regenerated", [("token_ttl_hours", Detail::Int(ttl_hours.into()))]);
+    let entry = Entry::new("site_token_regenerated", [("token_ttl_hours", Detail::Int(ttl_hours.into()))]);
     Ok(Decision { site: next, entry: Some(entry), link: LinkEffect::Keep })
 }
 
@@ -288,7 +285,10 @@ pub fn regenerate_token(
 /// The site is not pending.
 pub fn replace_identity_key(site: &Site, now: Timestamp, key: [u8; 32]) -> Result<Decision, Rejection> {
     if site.status != SiteStatus::Pending {
-        return Err(state(site, "the identity key can be replaced only before enrollment: remove the site and add it again"));
+        return Err(state(
+            site,
+            "the identity key can be replaced only before enrollment: remove the site and add it again",
+        ));
     }
     let next = Site { identity_key: Some(key), updated_at: now, ..site.clone() };
     let changed = [("identity_key".to_owned(), Detail::from("replaced"))].into_iter().collect();
@@ -513,12 +513,7 @@ mod tests {
     }
 
     fn completion() -> Completion<'static> {
-        Completion {
-            token_hash: TOKEN,
-            tls_cert_pem: "PEM",
-            answer_to: [2; 32],
-            sync_bearer_hash: [3; 32],
-        }
+        Completion { token_hash: TOKEN, tls_cert_pem: "PEM", answer_to: [2; 32], sync_bearer_hash: [3; 32] }
     }
 
     fn enrolled() -> Site {
@@ -547,7 +542,10 @@ mod tests {
         assert_eq!(complete(&pending, NOW, other_token, |_| true), Err(EnrollmentRefusal::UnknownToken));
         assert_eq!(complete(&pending, late, completion(), |_| true), Err(EnrollmentRefusal::ExpiredToken));
         assert_eq!(complete(&no_key, NOW, completion(), |_| true), Err(EnrollmentRefusal::IdentityMissing));
-        assert_eq!(complete(&pending, NOW, completion(), |_| false), Err(EnrollmentRefusal::IdentityMismatch));
+        assert_eq!(
+            complete(&pending, NOW, completion(), |_| false),
+            Err(EnrollmentRefusal::IdentityMismatch)
+        );
     }
 
     #[test]
@@ -559,10 +557,7 @@ mod tests {
         let repeated = complete(&site, NOW, again, |_| true).unwrap().site;
 
         assert_eq!(repeated.sync_bearer_hash, Some([4; 32]));
-        assert_eq!(
-            complete(&site, NOW, other_certificate, |_| true),
-            Err(EnrollmentRefusal::UnknownToken)
-        );
+        assert_eq!(complete(&site, NOW, other_certificate, |_| true), Err(EnrollmentRefusal::UnknownToken));
         let contacted = first_contact(&repeated).unwrap();
         assert_eq!(complete(&contacted, NOW, again, |_| true), Err(EnrollmentRefusal::UnknownToken));
     }

@@ -1,0 +1,148 @@
+//! What every actor of a node shares: the store, the seams to the outside, and the node's identity.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansa_model::audit::{AuditDraft, Detail};
+use hansa_model::machine::registry::Entry;
+use hansa_model::scope::Operator;
+use hansa_model::site::Site;
+use hansa_model::{AuditId, Entropy, Timestamp, WallClock};
+use hansa_storage::{Batch, CommitError, Lane, Receipt, Store};
+use hansa_transport::http::PeerHttp;
+
+use crate::error::Unavailable;
+use crate::keyring::Keyring;
+use crate::metrics::Metrics;
+use crate::view::QuicAddress;
+
+/// The seam for work that holds the processor for milliseconds: production lets the runtime's other
+/// tasks move aside, a simulation just runs it.
+#[derive(Clone, Copy)]
+pub struct Compute(pub fn(&mut dyn FnMut()));
+
+impl Compute {
+    /// Runs the work in place.
+    pub const INLINE: Self = Self(|work| work());
+
+    pub(crate) fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        let mut work = Some(work);
+        let mut answer = None;
+        (self.0)(&mut || answer = work.take().map(|work| work()));
+        answer.expect("the seam runs the work exactly once")
+    }
+}
+
+impl fmt::Debug for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compute")
+    }
+}
+
+/// How a node behaves; everything else comes in as a seam.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where peers reach this node's QUIC, `host:port`; none keeps the node an HTTP peer.
+    pub quic_advertise: Option<String>,
+    /// Where people and peers reach this node's HTTP, for join codes.
+    pub public_url: Option<String>,
+    /// Whether HTTP peers must sign their bodies (contract 1.6). On when the node itself serves HTTPS.
+    pub enforce_signatures: bool,
+    /// Version that this node reports to its peers.
+    pub software_version: String,
+    /// Between two passes of each actor's housekeeping. Default 1 s; each pass looks whether anything is due.
+    pub housekeeping_interval: Duration,
+    /// How long the ingest log is kept before it is folded away. Default 7 days.
+    pub log_retention: Duration,
+    /// Changed rows of one site from which its segments are written anew, so that a start stays short.
+    pub checkpoint_rows: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            quic_advertise: None,
+            public_url: None,
+            enforce_signatures: false,
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            housekeeping_interval: Duration::from_secs(1),
+            log_retention: Duration::from_secs(7 * 24 * 3_600),
+            checkpoint_rows: 50_000,
+        }
+    }
+}
+
+/// Shared by all actors of one node.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) http: Arc<dyn PeerHttp>,
+    pub(crate) compute: Compute,
+    pub(crate) config: NodeConfig,
+    pub(crate) keyring: Keyring,
+    pub(crate) metrics: Metrics,
+}
+
+impl Context {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.wall.now()
+    }
+
+    pub(crate) fn quic_address(&self) -> Option<QuicAddress> {
+        let address = self.config.quic_advertise.clone()?;
+        Some(QuicAddress { address, alpn: "hansa/1" })
+    }
+
+    /// Commits and returns once the batch is on disk.
+    pub(crate) async fn commit(&self, lane: Lane, batch: Batch) -> Result<Receipt, Unavailable> {
+        self.store.commit(lane, batch).await.map_err(Unavailable::from)
+    }
+
+    /// Completes a decision's audit entry.
+    pub(crate) fn audit(&self, entry: Entry, actor: Option<&Operator>, site: &Site) -> AuditDraft {
+        let now = self.now();
+        AuditDraft {
+            id: AuditId::generate(now, &*self.entropy),
+            created_at: now,
+            operation: entry.operation.to_owned(),
+            actor_userid: actor.map(|operator| operator.userid.clone()),
+            target_site_id: Some(site.id),
+            target_site_name: Some(site.name.as_str().to_owned()),
+            target_host_id: None,
+            details: entry.details,
+        }
+    }
+
+    /// An audit entry about this node itself.
+    pub(crate) fn audit_node(
+        &self,
+        operation: &str,
+        actor: Option<&Operator>,
+        details: impl IntoIterator<Item = (&'static str, Detail)>,
+    ) -> AuditDraft {
+        let now = self.now();
+        AuditDraft {
+            id: AuditId::generate(now, &*self.entropy),
+            created_at: now,
+            operation: operation.to_owned(),
+            actor_userid: actor.map(|operator| operator.userid.clone()),
+            target_site_id: None,
+            target_site_name: None,
+            target_host_id: None,
+            details: details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+impl From<CommitError> for Unavailable {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Full { .. } => Self::StorageFull,
+            CommitError::Closed => Self::Stopping,
+            _ => Self::Storage,
+        }
+    }
+}

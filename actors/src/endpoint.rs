@@ -1,0 +1,252 @@
+//! Accepts links and hands each to its owner; serves the lanes of an accepted link.
+//!
+//! The handshake has proven a key that is registered for a site. What the peer says about itself after
+//! that is a claim; the site is the one that the key belongs to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansa_model::limits::sync as limits;
+use hansa_transport::wire::{
+    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Hello, Refused, Up, WIRE_VERSION, Welcome,
+};
+use hansa_transport::{CloseCode, Endpoint, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError};
+use ractor::rpc::CallResult;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::context::Context;
+use crate::coordinator::Coordinator;
+use crate::error::CompleteError;
+use crate::site::{BatchAnswer, SiteMessage};
+use crate::supervision::Tied;
+
+/// Greetings that may be under way at once; beyond it newcomers wait in QUIC's own bounded queue.
+const GREETINGS_MAX: usize = 256;
+
+/// The endpoint's actor is asked nothing: it runs the accept loop, and starts it again after a failure.
+/// The socket itself outlives it, and so do all links.
+pub(crate) struct EndpointActor {
+    pub(crate) context: Arc<Context>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) coordinator: Coordinator,
+}
+
+/// What can be asked of the endpoint.
+#[derive(Debug)]
+pub(crate) enum EndpointMessage {
+    /// The accept loop has ended; without it the actor is of no use.
+    AcceptEnded,
+    /// Fails on purpose, to show that only this actor restarts.
+    #[cfg(feature = "testing")]
+    DangerPanic,
+}
+
+impl Actor for EndpointActor {
+    type Msg = EndpointMessage;
+    type State = Tied;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<EndpointMessage>, (): ()) -> Result<Tied, ActorProcessingErr> {
+        let (context, endpoint) = (Arc::clone(&self.context), self.endpoint.clone());
+        let coordinator = self.coordinator.clone();
+        Ok(Tied::spawn(async move {
+            let greetings = Arc::new(tokio::sync::Semaphore::new(GREETINGS_MAX));
+            while let Some(incoming) = endpoint.accept().await {
+                let Ok(permit) = Arc::clone(&greetings).acquire_owned().await else { break };
+                let (context, coordinator) = (Arc::clone(&context), coordinator.clone());
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    greet(&context, &coordinator, incoming).await;
+                });
+            }
+            let _ = myself.cast(EndpointMessage::AcceptEnded);
+        }))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<EndpointMessage>,
+        message: EndpointMessage,
+        _state: &mut Tied,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            EndpointMessage::AcceptEnded => myself.stop(None),
+            #[cfg(feature = "testing")]
+            EndpointMessage::DangerPanic => panic!("asked to fail"),
+        }
+        Ok(())
+    }
+}
+
+/// Brings a newcomer to the point where its site's actor owns the link, or closes it with a reason.
+async fn greet(context: &Context, coordinator: &Coordinator, incoming: Incoming) {
+    let from = incoming.remote_address();
+    let link = match incoming.complete().await {
+        Ok(link) => link,
+        Err(error) => {
+            debug!(%from, %error, "handshake refused");
+            return;
+        }
+    };
+    match timeout(limits::ANSWER_WAIT_MAX, introduce(context, coordinator, &link)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(code)) => link.close(code),
+        Err(_) => link.close(CloseCode::ProtocolError),
+    }
+}
+
+async fn introduce(context: &Context, coordinator: &Coordinator, link: &Link) -> Result<(), CloseCode> {
+    let lost = |_| CloseCode::ProtocolError;
+    // A site on hold is told so before it has said a word.
+    if let Some(code) = coordinator.refusal_of(link.peer().as_bytes()) {
+        return Err(code);
+    }
+    let (lane, mut sender, mut receiver) = link.accept_lane().await.map_err(lost)?;
+    if lane != Lane::Control {
+        return Err(CloseCode::ProtocolError);
+    }
+    loop {
+        let frame =
+            receiver.recv(limits::FRAME_BYTES_MAX_UNENROLLED).await.map_err(|_| CloseCode::ProtocolError)?;
+        match Up::decode(&frame).map_err(|_| CloseCode::ProtocolError)? {
+            Up::Enroll(enroll) => {
+                let answer = match coordinator.complete_over_link(link, &enroll).await {
+                    Ok(enrolled) => Down::Enrolled(Box::new(enrolled)),
+                    Err(error) => Down::EnrollRefused(refused(&error)),
+                };
+                sender.send(&answer.encode()).await.map_err(lost)?;
+            }
+            Up::Hello(hello) => return welcome(context, coordinator, link, sender, receiver, hello).await,
+            Up::Leave => return Err(CloseCode::NotEnrolled),
+            Up::Unknown { kind } => {
+                sender.send(&Down::NotUnderstood { kind }.encode()).await.map_err(lost)?;
+            }
+            Up::NotUnderstood { .. } => {}
+            Up::Batch(_) | Up::Digest(_) | Up::PushAck(_) => return Err(CloseCode::ProtocolError),
+        }
+    }
+}
+
+fn refused(error: &CompleteError) -> EnrollRefused {
+    EnrollRefused { code: error.code().to_owned(), detail: error.to_string() }
+}
+
+async fn welcome(
+    context: &Context,
+    coordinator: &Coordinator,
+    link: &Link,
+    mut sender: LaneSender,
+    receiver: LaneReceiver,
+    hello: Hello,
+) -> Result<(), CloseCode> {
+    let member = coordinator.member_of(link.peer().as_bytes()).ok_or(CloseCode::NotEnrolled)?;
+    let view = member.view();
+    if hello.site.is_some_and(|claimed| claimed != view.site.id) {
+        debug!(site = %view.site.id, "peer claims to be another site than its key's");
+        return Err(CloseCode::ProtocolError);
+    }
+    let up = |reply| SiteMessage::LinkUp {
+        link: link.clone(),
+        software_version: hello.software_version,
+        control: receiver,
+        reply,
+    };
+    let position = match member.actor.call(up).await {
+        Ok(Ok(position)) => position,
+        Ok(Err(code)) => return Err(code),
+        Err(_) => return Err(CloseCode::ShuttingDown),
+    };
+    let welcome = Down::Welcome(Welcome {
+        site_id: view.site.id,
+        position,
+        sync_interval_seconds: view.site.sync_interval_seconds,
+        software_version: context.config.software_version.clone(),
+        wire_version: WIRE_VERSION,
+    });
+    sender.send(&welcome.encode()).await.map_err(|_| CloseCode::ProtocolError)
+}
+
+/// Serves an accepted link until it ends: its ingest lane in lockstep, one answer for each message. The
+/// control lane is held open and read, so that a leaving peer is noticed.
+pub(crate) async fn serve_link(site: ActorRef<SiteMessage>, link: Link, number: u64, control: LaneReceiver) {
+    let code = tokio::select! {
+        biased;
+        code = serve_ingest(&site, &link) => code,
+        () = drain(control) => CloseCode::NotEnrolled,
+    };
+    link.close(code);
+    let _ = site.cast(SiteMessage::LinkDown { link: number });
+}
+
+/// Reads a lane on which nothing but unknown kinds is expected, until it ends.
+async fn drain(mut control: LaneReceiver) {
+    while control.recv(limits::FRAME_BYTES_MAX_UNENROLLED).await.is_ok() {}
+    // The lane's end is the link's end, which the ingest lane notices with a reason.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+async fn serve_ingest(site: &ActorRef<SiteMessage>, link: &Link) -> CloseCode {
+    let Ok((Lane::Ingest, mut sender, mut receiver)) = link.accept_lane().await else {
+        return CloseCode::ProtocolError;
+    };
+    loop {
+        let frame = match receiver.recv(limits::FRAME_BYTES_MAX).await {
+            Ok(frame) => frame,
+            Err(RecvError::LaneEnded | RecvError::Lost(_)) => return CloseCode::ShuttingDown,
+            Err(RecvError::Frame(error)) => {
+                debug!(%error, "frame refused");
+                return CloseCode::ProtocolError;
+            }
+        };
+        let answer = match Up::decode(&frame) {
+            Ok(Up::Batch(batch)) => {
+                let ask = |reply| SiteMessage::Batch { header: batch.header, items: batch.items, reply };
+                match site.call(ask, Some(hansa_model::limits::actor::CALL_WAIT_MAX)).await {
+                    Ok(CallResult::Success(BatchAnswer::Acknowledged(position))) => {
+                        Down::Acknowledged(Acknowledged { position })
+                    }
+                    Ok(CallResult::Success(BatchAnswer::Refused(refusal, position))) => {
+                        Down::Refused(Refused { refusal, position })
+                    }
+                    // The actor is gone; the site comes back over a new link and finds the next one.
+                    Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+                        return CloseCode::ShuttingDown;
+                    }
+                }
+            }
+            Ok(Up::Digest(digest)) => {
+                let ask = |reply| SiteMessage::Digest { branches: digest.branches, reply };
+                match site.call(ask, Some(hansa_model::limits::actor::CALL_WAIT_MAX)).await {
+                    Ok(CallResult::Success(branches)) => {
+                        Down::DigestDiff(DigestDiff { comparable: true, branches })
+                    }
+                    Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+                        return CloseCode::ShuttingDown;
+                    }
+                }
+            }
+            Ok(Up::Unknown { kind }) => Down::NotUnderstood { kind },
+            Ok(Up::NotUnderstood { .. } | Up::PushAck(_)) => continue,
+            Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave) | Err(_) => return CloseCode::ProtocolError,
+        };
+        if sender.send(&answer.encode()).await.is_err() {
+            return CloseCode::ShuttingDown;
+        }
+    }
+}
+
+/// The wire's form of an accepted enrollment.
+pub(crate) fn enrolled(context: &Context, answer: &crate::view::EnrollmentAnswer) -> Enrolled {
+    let site = &answer.view.site;
+    Enrolled {
+        site_id: site.id,
+        site_name: site.name.as_str().to_owned(),
+        sync_bearer: answer.sync_bearer.clone(),
+        coordinator_inbound_bearer_token_hash: answer.coordinator_inbound_bearer_hash,
+        coordinator_tls_cert_pem: context.keyring.tls.certificate_pem().to_owned(),
+        identity_proof: context.keyring.proof(hansa_model::enrollment::Role::Coordinator),
+        sync_interval_seconds: site.sync_interval_seconds,
+    }
+}

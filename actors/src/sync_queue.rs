@@ -1,0 +1,403 @@
+//! A site's durable outbox: what waits to be sent, and the batch under way.
+//!
+//! Shell around `machine::outbox`. The inventory log is the queue of host changes; other payloads wait in
+//! a table, the latest per deduplication key. A batch is frozen on disk with its number before its first
+//! attempt, and taken out only by an acknowledgement that names its position.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hansa_model::directory::digest;
+use hansa_model::host::HostChange;
+use hansa_model::limits::sync as limits;
+use hansa_model::machine::outbox::{Cursor, Frozen, Outbox, Standing};
+use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Position};
+use hansa_model::{HostId, Timestamp};
+use hansa_storage::table::{self, QueueEntry};
+use hansa_storage::{Batch, Lane, ReadView};
+use hansa_transport::wire::{BranchLeaves, Digest};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::directory::SharedShard;
+use crate::error::Unavailable;
+use crate::persistence::{Fold as _, InventoryFold, plain};
+use crate::view::QueueView;
+
+const CURSOR: &str = "cursor";
+const FROZEN: &str = "frozen";
+/// Payload types of the contract that ride in batches beside host changes.
+pub(crate) const METADATA: &str = "site_metadata";
+/// See [`METADATA`].
+pub(crate) const HOST_ROLLUP: &str = "host_rollup";
+
+/// Everything the queue can be asked.
+#[derive(Debug)]
+pub(crate) enum SyncQueueMessage {
+    /// Host changes are on disk at a log position. No answer.
+    Recorded { position: u64, hosts: Vec<HostId>, at: Timestamp },
+    /// The inventory started anew: notices may be lost, read the log again. No answer.
+    Reload,
+    /// Queues a payload in place of the one with the same key. Answers once it is on disk.
+    Enqueue {
+        payload_type: &'static str,
+        dedup_key: String,
+        payload: Vec<u8>,
+        reply: RpcReplyPort<Result<(), Unavailable>>,
+    },
+    /// The coordinator named its position. Answers once this side's consequences are on disk.
+    Standing { position: Position, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// The batch to send now, frozen on disk; none when nothing waits.
+    Next { reply: RpcReplyPort<Result<Option<(BatchHeader, Bytes)>, Unavailable>> },
+    /// The coordinator acknowledged. Answers once the batch is taken out.
+    Acknowledged { position: Position, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// The coordinator refused. Answers once this side's consequences are on disk.
+    Refused { refusal: BatchRefusal, position: Position, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// The digests to compare; none while something waits, because then they would differ anyway.
+    Compare { reply: RpcReplyPort<Option<Digest>> },
+    /// The coordinator's leaves where it differs. Queues those that differ from ours; no answer.
+    Differences { branches: Vec<BranchLeaves> },
+    /// Send everything again, leaf by leaf. Answers with what waits then.
+    Resync { reply: RpcReplyPort<QueueView> },
+    /// Fails on purpose, to show that only this actor restarts.
+    #[cfg(feature = "testing")]
+    DangerPanic,
+}
+
+pub(crate) struct SyncQueueActor {
+    pub(crate) context: Arc<Context>,
+    pub(crate) shard: SharedShard,
+    /// Wakes the uplink when there is something to send.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) view: Arc<ArcSwap<QueueView>>,
+}
+
+pub(crate) struct SyncQueueState {
+    outbox: Outbox,
+    entries: BTreeMap<u64, QueueEntry>,
+    leaves: u64,
+    /// When each pending log position was recorded; for the age of the oldest row.
+    recorded: BTreeMap<u64, Timestamp>,
+}
+
+impl Actor for SyncQueueActor {
+    type Msg = SyncQueueMessage;
+    type State = SyncQueueState;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<SyncQueueMessage>,
+        (): (),
+    ) -> Result<SyncQueueState, ActorProcessingErr> {
+        let state = self.load()?;
+        self.publish(&state);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<SyncQueueMessage>,
+        message: SyncQueueMessage,
+        state: &mut SyncQueueState,
+    ) -> Result<(), ActorProcessingErr> {
+        // A caller that gave up has nothing to be told; the same holds for every reply here.
+        match message {
+            SyncQueueMessage::Recorded { position, hosts, at } => {
+                state.outbox.recorded(position, hosts);
+                state.recorded.insert(position, at);
+                self.wake.notify_one();
+            }
+            SyncQueueMessage::Reload => {
+                // The process, and so the epoch, stays the same.
+                let epoch = state.outbox.epoch();
+                *state = self.load_with(epoch)?;
+                self.wake.notify_one();
+            }
+            SyncQueueMessage::Enqueue { payload_type, dedup_key, payload, reply } => {
+                let _ = reply.send(self.enqueue(state, payload_type, dedup_key, payload).await);
+                self.wake.notify_one();
+            }
+            SyncQueueMessage::Standing { position, reply } => {
+                let _ = reply.send(self.stand(state, &position).await);
+            }
+            SyncQueueMessage::Next { reply } => {
+                let _ = reply.send(self.next(state).await);
+            }
+            SyncQueueMessage::Acknowledged { position, reply } => {
+                let _ = reply.send(self.acknowledged(state, &position).await);
+            }
+            SyncQueueMessage::Refused { refusal, position, reply } => {
+                let _ = reply.send(self.refused(state, refusal, &position).await);
+            }
+            SyncQueueMessage::Compare { reply } => {
+                let _ = reply.send(self.compare(state));
+            }
+            SyncQueueMessage::Differences { branches } => self.repair(state, &branches),
+            SyncQueueMessage::Resync { reply } => {
+                state.outbox.repair((0..digest::LEAVES).filter_map(|leaf| u16::try_from(leaf).ok()));
+                state.leaves = digest::LEAVES as u64;
+                self.publish(state);
+                self.wake.notify_one();
+                let _ = reply.send((**self.view.load()).clone());
+            }
+            #[cfg(feature = "testing")]
+            SyncQueueMessage::DangerPanic => panic!("asked to fail"),
+        }
+        self.publish(state);
+        Ok(())
+    }
+}
+
+impl SyncQueueActor {
+    fn load(&self) -> Result<SyncQueueState, ActorProcessingErr> {
+        self.load_with(self.context.entropy.u64())
+    }
+
+    fn load_with(&self, epoch: u64) -> Result<SyncQueueState, ActorProcessingErr> {
+        let view = self.context.store.read()?;
+        let cursor: Cursor = stored(&view, CURSOR)?.unwrap_or_default();
+        let frozen: Option<Frozen> = stored(&view, FROZEN)?;
+        let mut outbox = Outbox::new(epoch, cursor, frozen);
+        let now = self.context.now();
+        let mut recorded = BTreeMap::new();
+        InventoryFold.log(&view, cursor.floor + 1, &mut |position, body| {
+            let changes = InventoryFold.changes(body).unwrap_or_default();
+            outbox.recorded(position, changes.iter().map(HostChange::host_id).collect());
+            recorded.insert(position, now);
+        })?;
+        let entries = view.all::<table::Queue>(..)?.into_iter().collect();
+        Ok(SyncQueueState { outbox, entries, leaves: 0, recorded })
+    }
+
+    /// Shows readers what waits. Exact: hosts whose last change is not acknowledged, and queued payloads.
+    fn publish(&self, state: &SyncQueueState) {
+        let hosts = state.outbox.depth();
+        let mut by_payload_type = BTreeMap::new();
+        if hosts > 0 {
+            by_payload_type.insert("host_directory".to_owned(), hosts);
+        }
+        for entry in state.entries.values() {
+            *by_payload_type.entry(entry.payload_type.clone()).or_default() += 1;
+        }
+        let oldest_host = state.recorded.values().next().copied();
+        let oldest_entry = state.entries.values().map(|entry| entry.created_at).min();
+        let view = QueueView {
+            depth: hosts + state.entries.len() as u64,
+            by_payload_type,
+            dead: state.entries.values().filter(|entry| entry.attempts >= limits::ATTEMPTS_MAX).count()
+                as u64,
+            oldest_at: oldest_host.into_iter().chain(oldest_entry).min(),
+            resync_leaves: state.leaves,
+        };
+        self.view.store(Arc::new(view));
+    }
+
+    async fn enqueue(
+        &self,
+        state: &mut SyncQueueState,
+        payload_type: &'static str,
+        dedup_key: String,
+        payload: Vec<u8>,
+    ) -> Result<(), Unavailable> {
+        let replaced = state.entries.iter().find(|(_, entry)| entry.dedup_key == dedup_key);
+        // A replaced entry keeps its place in the line, so that a flapping key cannot starve itself.
+        let (order, version) = match replaced {
+            Some((order, entry)) => (*order, entry.version + 1),
+            None => (state.entries.last_key_value().map_or(1, |(order, _)| order + 1), 1),
+        };
+        let entry = QueueEntry {
+            payload_type: payload_type.to_owned(),
+            dedup_key,
+            payload,
+            version,
+            created_at: self.context.now(),
+            attempts: 0,
+            last_attempt_at: None,
+            last_error: None,
+        };
+        let mut batch = Batch::new();
+        batch.put::<table::Queue>(&order, &entry).put::<table::QueueKeys>(entry.dedup_key.as_str(), &order);
+        self.context.commit(Lane::Ingest, batch).await?;
+        state.entries.insert(order, entry);
+        Ok(())
+    }
+
+    async fn stand(&self, state: &mut SyncQueueState, position: &Position) -> Result<(), Unavailable> {
+        match state.outbox.standing(position) {
+            Standing::Level | Standing::Resend => Ok(()),
+            Standing::Settled => self.acknowledged(state, position).await,
+            Standing::Diverged => {
+                warn!("coordinator and site hold different histories: comparing digests and repairing");
+                let mut batch = Batch::new();
+                batch.delete::<table::Outbox>(FROZEN);
+                self.context.commit(Lane::Control, batch).await?;
+                state.outbox.diverged(self.context.entropy.u64());
+                Ok(())
+            }
+        }
+    }
+
+    async fn next(&self, state: &mut SyncQueueState) -> Result<Option<(BatchHeader, Bytes)>, Unavailable> {
+        if let Some(frozen) = state.outbox.frozen() {
+            return Ok(Some((frozen.header, Bytes::from(frozen.payload.clone()))));
+        }
+        let (items, cut, entries) = {
+            let shard = self.shard.read();
+            let leaf_rows = (shard.len() / digest::LEAVES).max(1);
+            let Some(cut) = state.outbox.cut(limits::BATCH_ROWS_MAX, |_| leaf_rows) else { return Ok(None) };
+            let row = |host: &HostId| shard.get(*host).map_or(HostChange::Remove(*host), HostChange::Upsert);
+            let mut items = Items::<String> {
+                changes: cut.hosts.iter().map(row).collect(),
+                leaves: shard.hosts_in_leaves(&cut.leaves),
+                ..Items::default()
+            };
+            let repaired: Vec<HostId> = items.leaves.iter().flat_map(|leaf| leaf.hosts.clone()).collect();
+            items.changes.extend(repaired.iter().map(row));
+            let entries = take_entries(state, &mut items);
+            (items, cut, entries)
+        };
+        let empty = items.changes.is_empty()
+            && items.leaves.is_empty()
+            && entries.is_empty()
+            && !state.outbox.must_reset();
+        if empty {
+            return Ok(None);
+        }
+        let frozen = state.outbox.number(&cut, plain(&items), entries);
+        let mut batch = Batch::new();
+        batch.put::<table::Outbox>(FROZEN, &plain(&frozen));
+        self.context.commit(Lane::Ingest, batch).await?;
+        let next = (frozen.header, Bytes::from(frozen.payload.clone()));
+        state.outbox.freeze(frozen, &cut.leaves);
+        state.leaves = state.leaves.saturating_sub(cut.leaves.len() as u64);
+        Ok(Some(next))
+    }
+
+    async fn acknowledged(&self, state: &mut SyncQueueState, position: &Position) -> Result<(), Unavailable> {
+        let (Some(cursor), Some(frozen)) = (state.outbox.settled(position), state.outbox.frozen()) else {
+            // A late answer to a batch that is no longer under way.
+            return self.stand_anew(state, position).await;
+        };
+        let mut batch = Batch::new();
+        batch.put::<table::Outbox>(CURSOR, &plain(&cursor)).delete::<table::Outbox>(FROZEN);
+        let sent: Vec<u64> = frozen
+            .entries
+            .iter()
+            .filter(|(order, version)| {
+                state.entries.get(order).is_some_and(|entry| entry.version == *version)
+            })
+            .map(|(order, _)| *order)
+            .collect();
+        for order in &sent {
+            batch.delete::<table::Queue>(order);
+            batch.delete::<table::QueueKeys>(state.entries[order].dedup_key.as_str());
+        }
+        self.context.commit(Lane::Ingest, batch).await?;
+        state.outbox.settle(cursor);
+        state.recorded.retain(|position, _| *position > cursor.floor);
+        for order in sent {
+            state.entries.remove(&order);
+        }
+        Ok(())
+    }
+
+    /// An acknowledgement that fits no batch under way says where the coordinator stands, nothing more.
+    async fn stand_anew(&self, state: &mut SyncQueueState, position: &Position) -> Result<(), Unavailable> {
+        if state.outbox.standing(position) == Standing::Diverged {
+            state.outbox.diverged(self.context.entropy.u64());
+            let mut batch = Batch::new();
+            batch.delete::<table::Outbox>(FROZEN);
+            self.context.commit(Lane::Control, batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn refused(
+        &self,
+        state: &mut SyncQueueState,
+        refusal: BatchRefusal,
+        position: &Position,
+    ) -> Result<(), Unavailable> {
+        match refusal {
+            BatchRefusal::Unavailable => Ok(()),
+            BatchRefusal::Gap => self.stand(state, position).await,
+            BatchRefusal::Diverged | BatchRefusal::Malformed => {
+                info!(?refusal, "batch refused, opening a new history");
+                let mut batch = Batch::new();
+                batch.delete::<table::Outbox>(FROZEN);
+                self.context.commit(Lane::Control, batch).await?;
+                state.outbox.diverged(self.context.entropy.u64());
+                Ok(())
+            }
+        }
+    }
+
+    fn compare(&self, state: &SyncQueueState) -> Option<Digest> {
+        let level = state.outbox.is_level();
+        level.then(|| {
+            let shard = self.shard.read();
+            Digest {
+                position: state.outbox.cursor().acknowledged,
+                root: shard.root(),
+                branches: shard.branches().to_vec(),
+            }
+        })
+    }
+
+    fn repair(&self, state: &mut SyncQueueState, theirs: &[BranchLeaves]) {
+        let shard = self.shard.read();
+        let mut differing = Vec::new();
+        for branch in theirs.iter().filter(|branch| usize::from(branch.branch) < digest::BRANCHES) {
+            let ours = shard.leaves(usize::from(branch.branch));
+            for (index, digest) in (0_u16..).zip(ours) {
+                if branch.leaves.get(usize::from(index)) != Some(&digest) {
+                    differing.push(branch.branch * 64 + index);
+                }
+            }
+        }
+        drop(shard);
+        if !differing.is_empty() {
+            info!(leaves = differing.len(), "directories differ, sending these leaves whole");
+            state.leaves += differing.len() as u64;
+            state.outbox.repair(differing);
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Puts the queued payloads that ride in a batch into it; names the versions taken.
+fn take_entries(state: &SyncQueueState, items: &mut Items<String>) -> Vec<(u64, u64)> {
+    let mut taken = Vec::new();
+    for (order, entry) in &state.entries {
+        let fits = match entry.payload_type.as_str() {
+            METADATA => {
+                items.metadata = serde_json::from_slice(&entry.payload).ok();
+                true
+            }
+            HOST_ROLLUP => {
+                items.host_rollup = serde_json::from_slice(&entry.payload).ok();
+                true
+            }
+            _ => false,
+        };
+        if fits {
+            taken.push((*order, entry.version));
+        }
+    }
+    taken
+}
+
+fn stored<T: serde::de::DeserializeOwned>(
+    view: &ReadView,
+    key: &str,
+) -> Result<Option<T>, ActorProcessingErr> {
+    match view.get::<table::Outbox>(key)? {
+        Some(bytes) => Ok(Some(postcard::from_bytes(&bytes)?)),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,359 @@
+//! A site's way up: dials the coordinator, sends what waits, backs off, classifies the connection.
+//!
+//! One session runs at a time, as a task of its own; the actor only decides when the next one starts. In a
+//! session everything goes in lockstep on the ingest lane: one batch or digest, one answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansa_model::enrollment::EnrollmentStatus;
+use hansa_model::limits::sync as limits;
+use hansa_model::machine::link::{self, Connection};
+use hansa_transport::wire::{Batch, Down, Hello, Up, WIRE_VERSION};
+use hansa_transport::{
+    CloseCode, CloseReason, DialError, Endpoint, Lane, LaneReceiver, LaneSender, Link, LinkLost, PublicKey,
+    RecvError,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use crate::context::Context;
+use crate::error::Unavailable;
+use crate::membership::Membership;
+use crate::supervision::{Handle, Tied};
+use crate::sync_queue::SyncQueueMessage;
+
+/// Everything the uplink can be told.
+#[derive(Debug)]
+pub(crate) enum UplinkMessage {
+    /// Dial now: the wait is over, or the membership changed.
+    Dial,
+    /// The session has begun: the coordinator has welcomed us.
+    Welcomed,
+    /// The session is over.
+    Ended { why: Ended },
+    /// Fails on purpose, to show that only this actor restarts.
+    #[cfg(feature = "testing")]
+    DangerPanic,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The coordinator has put us on hold.
+    Suspended,
+    /// The coordinator does not know us any more.
+    Removed,
+    /// Another try may help.
+    Failed(String),
+}
+
+pub(crate) struct UplinkActor {
+    pub(crate) context: Arc<Context>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) membership: Membership,
+    pub(crate) queue: Handle<SyncQueueMessage>,
+    pub(crate) wake: Arc<Notify>,
+}
+
+pub(crate) struct UplinkState {
+    connection: Connection,
+    session: Option<Tied>,
+    redial: Option<Tied>,
+}
+
+impl Actor for UplinkActor {
+    type Msg = UplinkMessage;
+    type State = UplinkState;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<UplinkMessage>,
+        (): (),
+    ) -> Result<UplinkState, ActorProcessingErr> {
+        myself.cast(UplinkMessage::Dial)?;
+        Ok(UplinkState { connection: Connection::default(), session: None, redial: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<UplinkMessage>,
+        message: UplinkMessage,
+        state: &mut UplinkState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            UplinkMessage::Dial => self.dial(&myself, state),
+            UplinkMessage::Welcomed => {
+                state.connection.succeeded(self.context.now());
+                self.membership.set_status(EnrollmentStatus::Enrolled).await?;
+            }
+            UplinkMessage::Ended { why } => self.ended(&myself, state, why).await?,
+            #[cfg(feature = "testing")]
+            UplinkMessage::DangerPanic => panic!("asked to fail"),
+        }
+        self.membership.set_connection(state.connection.clone());
+        Ok(())
+    }
+}
+
+impl UplinkActor {
+    fn dial(&self, myself: &ActorRef<UplinkMessage>, state: &mut UplinkState) {
+        state.redial = None;
+        let Some(enrollment) = self.membership.enrolled() else {
+            // Left or never joined: nothing of the last membership remains (contract 13.16).
+            state.connection = Connection::default();
+            state.session = None;
+            return;
+        };
+        let Some(address) = enrollment.quic_address.clone() else { return };
+        let session = Session {
+            context: Arc::clone(&self.context),
+            endpoint: self.endpoint.clone(),
+            membership: self.membership.clone(),
+            queue: self.queue.clone(),
+            wake: Arc::clone(&self.wake),
+            uplink: myself.clone(),
+        };
+        let peer = enrollment.coordinator_identity_key;
+        let myself = myself.clone();
+        state.session = Some(Tied::spawn(async move {
+            let why = session.run(&address, peer).await;
+            let _ = myself.cast(UplinkMessage::Ended { why });
+        }));
+    }
+
+    async fn ended(
+        &self,
+        myself: &ActorRef<UplinkMessage>,
+        state: &mut UplinkState,
+        why: Ended,
+    ) -> Result<(), Unavailable> {
+        state.session = None;
+        let failures = state.connection.consecutive_failures.saturating_add(1);
+        let wait = link::redial_wait(failures, self.context.entropy.u64());
+        let now = self.context.now();
+        match why {
+            Ended::Suspended => {
+                info!("the coordinator has suspended this site: the queue is kept");
+                self.membership.set_status(EnrollmentStatus::Suspended).await?;
+                state.connection.failed(now, "site_suspended", wait);
+            }
+            Ended::Removed => {
+                warn!("the coordinator has removed this site: enroll again to rejoin");
+                self.membership.set_status(EnrollmentStatus::Removed).await?;
+                state.connection = Connection::default();
+                return Ok(());
+            }
+            Ended::Failed(reason) => {
+                debug!(%reason, failures, "uplink lost");
+                state.connection.failed(now, &reason, wait);
+            }
+        }
+        let myself = myself.clone();
+        state.redial = Some(Tied::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _ = myself.cast(UplinkMessage::Dial);
+        }));
+        Ok(())
+    }
+}
+
+/// One session with the coordinator, from dial to loss.
+struct Session {
+    context: Arc<Context>,
+    endpoint: Endpoint,
+    membership: Membership,
+    queue: Handle<SyncQueueMessage>,
+    wake: Arc<Notify>,
+    uplink: ActorRef<UplinkMessage>,
+}
+
+impl Session {
+    async fn run(&self, address: &str, peer: [u8; 32]) -> Ended {
+        let Ok(peer) = PublicKey::from_bytes(peer) else {
+            return Ended::Failed("the pinned coordinator key does not parse: enroll again".to_owned());
+        };
+        let address = match resolve(address).await {
+            Ok(address) => address,
+            Err(reason) => return Ended::Failed(reason),
+        };
+        let link = match self.endpoint.dial(address, peer).await {
+            Ok(link) => link,
+            Err(error) => return dial_ended(&error),
+        };
+        let failure = match self.converse(&link).await {
+            Ok(()) => "the session has ended".to_owned(),
+            Err(error) => error,
+        };
+        // The peer's reason says more than the stream that broke because of it.
+        match timeout(Duration::from_secs(1), link.closed()).await {
+            Ok(CloseReason::Peer(CloseCode::Suspended)) => Ended::Suspended,
+            Ok(CloseReason::Peer(CloseCode::Removed)) => Ended::Removed,
+            Ok(reason) => Ended::Failed(reason.to_string()),
+            Err(_) => {
+                link.close(CloseCode::ProtocolError);
+                Ended::Failed(failure)
+            }
+        }
+    }
+
+    async fn converse(&self, link: &Link) -> Result<(), String> {
+        let (mut sender, mut receiver) = link.open(Lane::Control).await.map_err(text)?;
+        let site = self.membership.enrollment().and_then(|enrollment| enrollment.site_id);
+        let hello = Up::Hello(Hello {
+            site,
+            software_version: self.context.config.software_version.clone(),
+            wire_version: WIRE_VERSION,
+            epoch: 0,
+        });
+        sender.send(&hello.encode()).await.map_err(text)?;
+        let welcome = match receive(&mut receiver).await? {
+            Down::Welcome(welcome) => welcome,
+            other => return Err(format!("an unexpected answer to the greeting: {}", name(&other))),
+        };
+        if site.is_some_and(|site| site != welcome.site_id) {
+            return Err("the coordinator knows this key as another site: enroll again".to_owned());
+        }
+        let position = welcome.position;
+        self.ask(|reply| SyncQueueMessage::Standing { position, reply }).await??;
+        let _ = self.uplink.cast(UplinkMessage::Welcomed);
+        info!(site = %welcome.site_id, coordinator = %welcome.software_version, "linked to the coordinator");
+
+        let (sender, receiver) = link.open(Lane::Ingest).await.map_err(text)?;
+        tokio::select! {
+            biased;
+            reason = link.closed() => Err(reason.to_string()),
+            outcome = self.drain(sender, receiver) => outcome,
+        }
+    }
+
+    /// Sends what waits, then sleeps until something does, or a comparison of digests is due.
+    async fn drain(&self, mut sender: LaneSender, mut receiver: LaneReceiver) -> Result<(), String> {
+        let mut compare_at = Instant::now();
+        loop {
+            let next = self.ask(|reply| SyncQueueMessage::Next { reply }).await??;
+            if let Some((header, items)) = next {
+                let started = Instant::now();
+                sender.send(&Up::Batch(Batch { header, items }).encode()).await.map_err(text)?;
+                self.settle(&mut receiver).await?;
+                self.membership.set_latency(started.elapsed());
+                continue;
+            }
+            if Instant::now() >= compare_at {
+                compare_at = Instant::now() + limits::DIGEST_INTERVAL;
+                if !self.compare(&mut sender, &mut receiver).await? {
+                    // Something came in between; compare when that is sent.
+                    compare_at = Instant::now();
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(compare_at) => {}
+            }
+        }
+    }
+
+    async fn settle(&self, receiver: &mut LaneReceiver) -> Result<(), String> {
+        match receive(receiver).await? {
+            Down::Acknowledged(acknowledged) => {
+                let position = acknowledged.position;
+                self.ask(|reply| SyncQueueMessage::Acknowledged { position, reply }).await??;
+                let _ = self.uplink.cast(UplinkMessage::Welcomed);
+                Ok(())
+            }
+            Down::Refused(refused) => {
+                let (refusal, position) = (refused.refusal, refused.position);
+                debug!(?refusal, "batch refused");
+                self.ask(|reply| SyncQueueMessage::Refused { refusal, position, reply }).await??;
+                if refusal == hansa_model::sync::BatchRefusal::Unavailable {
+                    return Err("the coordinator cannot store now".to_owned());
+                }
+                Ok(())
+            }
+            other => Err(format!("an unexpected answer to a batch: {}", name(&other))),
+        }
+    }
+
+    /// Compares digests if nothing waits; whether it did.
+    async fn compare(&self, sender: &mut LaneSender, receiver: &mut LaneReceiver) -> Result<bool, String> {
+        let Some(digest) = self.ask(|reply| SyncQueueMessage::Compare { reply }).await? else {
+            return Ok(false);
+        };
+        sender.send(&Up::Digest(digest).encode()).await.map_err(text)?;
+        match receive(receiver).await? {
+            Down::DigestDiff(diff) => {
+                self.queue.cast(SyncQueueMessage::Differences { branches: diff.branches });
+                Ok(true)
+            }
+            // A coordinator that cannot compare is taken at its word until the next time.
+            Down::NotUnderstood { .. } => Ok(true),
+            other => Err(format!("an unexpected answer to a digest: {}", name(&other))),
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(ractor::RpcReplyPort<T>) -> SyncQueueMessage,
+    ) -> Result<T, String> {
+        self.queue.call(message).await.map_err(|error| error.to_string())
+    }
+}
+
+impl From<Unavailable> for String {
+    fn from(error: Unavailable) -> Self {
+        error.to_string()
+    }
+}
+
+async fn receive(receiver: &mut LaneReceiver) -> Result<Down, String> {
+    match timeout(limits::ANSWER_WAIT_MAX, receiver.recv(limits::FRAME_BYTES_MAX)).await {
+        Ok(Ok(frame)) => Down::decode(&frame).map_err(|error| error.to_string()),
+        Ok(Err(RecvError::Lost(LinkLost(reason)))) => Err(reason.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time: the link is half-open".to_owned()),
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A message's kind, without its content.
+const fn name(message: &Down) -> &'static str {
+    match message {
+        Down::Enrolled(_) => "enrolled",
+        Down::EnrollRefused(_) => "enrollment refused",
+        Down::Welcome(_) => "welcome",
+        Down::Acknowledged(_) => "acknowledged",
+        Down::Refused(_) => "refused",
+        Down::DigestDiff(_) => "digest difference",
+        Down::Push(_) => "push",
+        Down::Resync => "resync",
+        Down::NotUnderstood { .. } => "not understood",
+        Down::Unknown { .. } => "unknown kind",
+    }
+}
+
+fn dial_ended(error: &DialError) -> Ended {
+    match error {
+        DialError::Closed(CloseCode::Suspended) => Ended::Suspended,
+        DialError::Closed(CloseCode::Removed) => Ended::Removed,
+        error => Ended::Failed(error.to_string()),
+    }
+}
+
+/// The first address of a `host:port`. A literal address is taken as it is, without asking a resolver.
+pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let found = tokio::net::lookup_host(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let mut usable = found.filter(|address| hansa_model::site::is_peer_address(address.ip()));
+    usable.next().ok_or_else(|| format!("{address} has no usable address"))
+}
