@@ -18,7 +18,7 @@ pub mod identity;
 mod link;
 mod pin;
 mod quic;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;
 pub mod wire;

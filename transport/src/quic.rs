@@ -37,7 +37,7 @@ pub struct Socket(SocketKind);
 #[derive(Debug)]
 enum SocketKind {
     System(UdpSocket),
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     Abstract {
         socket: Arc<dyn quinn::AsyncUdpSocket>,
         runtime: Arc<dyn quinn::Runtime>,
@@ -51,7 +51,7 @@ impl From<UdpSocket> for Socket {
 }
 
 impl Socket {
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn from_abstract(
         socket: Arc<dyn quinn::AsyncUdpSocket>,
         runtime: Arc<dyn quinn::Runtime>,
@@ -68,7 +68,7 @@ impl Socket {
             SocketKind::System(socket) => {
                 quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
             }
-            #[cfg(feature = "testing")]
+            #[cfg(any(test, feature = "testing"))]
             SocketKind::Abstract { socket, runtime } => {
                 quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
             }

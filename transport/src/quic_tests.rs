@@ -234,6 +234,27 @@ async fn suspended_site_completes_the_handshake_and_reads_why() {
 }
 
 #[tokio::test]
+async fn link_closed_right_after_its_handshake_still_tells_why() {
+    let (site, coordinator) = (endpoint(1, admit_all()), endpoint(2, admit_all()));
+    let closing = coordinator.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = closing.accept().await {
+            incoming.complete().await.unwrap().close(CloseCode::Suspended);
+        }
+    });
+
+    for _ in 0..20 {
+        // The close may overtake the greeting.
+        let reason = match site.dial(address(&coordinator), coordinator.public()).await {
+            Ok(link) => link.closed().await,
+            Err(DialError::Closed(code)) => CloseReason::Peer(code),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(reason, CloseReason::Peer(CloseCode::Suspended));
+    }
+}
+
+#[tokio::test]
 async fn closing_endpoint_tells_its_peers_and_refuses_to_dial() {
     let (dialled, _link, Kept { site, coordinator, .. }) = linked().await;
 
