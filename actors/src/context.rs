@@ -142,7 +142,9 @@ impl From<CommitError> for Unavailable {
         match error {
             CommitError::Full { .. } => Self::StorageFull,
             CommitError::Closed => Self::Stopping,
-            _ => Self::Storage,
+            CommitError::PreconditionFailed { .. } | CommitError::Io(_) | CommitError::Corrupt(_) => {
+                Self::Storage
+            }
         }
     }
 }

@@ -127,22 +127,21 @@ impl Tree {
         let answer = timeout(limits::ANSWER_WAIT_MAX, exchange).await;
         link.close(CloseCode::ShuttingDown);
         let answer = answer.map_err(|_| unreachable(&"no answer in time"))?.map_err(|e| unreachable(&e))?;
-        match answer {
-            Down::Enrolled(enrolled) => {
-                let proof = &enrolled.identity_proof;
-                verify_coordinator(&checked.key, &enrolled.coordinator_tls_cert_pem, proof)?;
-                Ok(Accepted {
-                    site_id: enrolled.site_id,
-                    sync_bearer: enrolled.sync_bearer,
-                    inbound_bearer_hash: enrolled.coordinator_inbound_bearer_token_hash,
-                    tls_cert_pem: enrolled.coordinator_tls_cert_pem,
-                    quic_address: Some(address.to_owned()),
-                    sync_interval_seconds: enrolled.sync_interval_seconds,
-                })
-            }
-            Down::EnrollRefused(refused) => Err(EnrollError::Refused(refused.detail)),
-            _ => Err(unreachable(&"the coordinator gave an unexpected answer")),
+        if let Down::EnrollRefused(refused) = answer {
+            return Err(EnrollError::Refused(refused.detail));
         }
+        let Down::Enrolled(enrolled) = answer else {
+            return Err(unreachable(&"the coordinator gave an unexpected answer"));
+        };
+        verify_coordinator(&checked.key, &enrolled.coordinator_tls_cert_pem, &enrolled.identity_proof)?;
+        Ok(Accepted {
+            site_id: enrolled.site_id,
+            sync_bearer: enrolled.sync_bearer,
+            inbound_bearer_hash: enrolled.coordinator_inbound_bearer_token_hash,
+            tls_cert_pem: enrolled.coordinator_tls_cert_pem,
+            quic_address: Some(address.to_owned()),
+            sync_interval_seconds: enrolled.sync_interval_seconds,
+        })
     }
 
     /// The documented routes. A coordinator that also takes QUIC says so; the completion then goes there.

@@ -4,7 +4,7 @@
 //! algorithm is fixed: a token that names another one is refused before its signature is looked at.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hansa_model::limits::token as limits;
 use hansa_model::scope::{Operator, Scope};
@@ -35,13 +35,16 @@ struct Claims {
     exp: i64,
 }
 
+/// An operator, and the instants from and until which the token speaks for them.
+type Verified = (Arc<Operator>, Timestamp, Timestamp);
+
 /// Makes and checks operator tokens. A signature is checked once and then remembered until the token ends.
 pub(crate) struct Operators {
     issuer: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
-    verified: Mutex<HashMap<TokenHash, (Arc<Operator>, Timestamp, Timestamp)>>,
+    verified: Mutex<HashMap<TokenHash, Verified>>,
 }
 
 impl std::fmt::Debug for Operators {
@@ -123,10 +126,7 @@ impl Operators {
         Ok(operator)
     }
 
-    fn verify(
-        &self,
-        token: &str,
-    ) -> Result<(Arc<Operator>, Timestamp, Timestamp), OperatorAuthenticationError> {
+    fn verify(&self, token: &str) -> Result<Verified, OperatorAuthenticationError> {
         let invalid = |_| OperatorAuthenticationError::Invalid;
         let claims =
             jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(invalid)?.claims;
@@ -144,7 +144,7 @@ impl Operators {
         Ok((Arc::new(operator), Timestamp::from_secs(claims.nbf), Timestamp::from_secs(claims.exp)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenHash, (Arc<Operator>, Timestamp, Timestamp)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TokenHash, Verified>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -734,7 +734,10 @@ impl From<hansa_storage::CommitError> for StoreFailure {
     fn from(error: hansa_storage::CommitError) -> Self {
         match error {
             hansa_storage::CommitError::PreconditionFailed { .. } => Self::Stale,
-            _ => Self::Refused,
+            hansa_storage::CommitError::Full { .. }
+            | hansa_storage::CommitError::Closed
+            | hansa_storage::CommitError::Io(_)
+            | hansa_storage::CommitError::Corrupt(_) => Self::Refused,
         }
     }
 }

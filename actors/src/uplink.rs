@@ -10,6 +10,7 @@ use std::time::Duration;
 use hansa_model::enrollment::EnrollmentStatus;
 use hansa_model::limits::sync as limits;
 use hansa_model::machine::link::{self, Connection};
+use hansa_model::sync::BatchRefusal;
 use hansa_transport::wire::{Batch, Down, Hello, Up, WIRE_VERSION};
 use hansa_transport::{
     CloseCode, CloseReason, DialError, Endpoint, Lane, LaneReceiver, LaneSender, Link, LinkLost, PublicKey,
@@ -211,10 +212,8 @@ impl Session {
             epoch: 0,
         });
         sender.send(&hello.encode()).await.map_err(text)?;
-        let welcome = match receive(&mut receiver).await? {
-            Down::Welcome(welcome) => welcome,
-            other => return Err(format!("an unexpected answer to the greeting: {}", name(&other))),
-        };
+        let answer = receive(&mut receiver).await?;
+        let Down::Welcome(welcome) = answer else { return Err(unexpected("the greeting", &answer)) };
         if site.is_some_and(|site| site != welcome.site_id) {
             return Err("the coordinator knows this key as another site: enroll again".to_owned());
         }
@@ -260,24 +259,21 @@ impl Session {
     }
 
     async fn settle(&self, receiver: &mut LaneReceiver) -> Result<(), String> {
-        match receive(receiver).await? {
-            Down::Acknowledged(acknowledged) => {
-                let position = acknowledged.position;
-                self.ask(|reply| SyncQueueMessage::Acknowledged { position, reply }).await??;
-                let _ = self.uplink.cast(UplinkMessage::Welcomed);
-                Ok(())
-            }
-            Down::Refused(refused) => {
-                let (refusal, position) = (refused.refusal, refused.position);
-                debug!(?refusal, "batch refused");
-                self.ask(|reply| SyncQueueMessage::Refused { refusal, position, reply }).await??;
-                if refusal == hansa_model::sync::BatchRefusal::Unavailable {
-                    return Err("the coordinator cannot store now".to_owned());
-                }
-                Ok(())
-            }
-            other => Err(format!("an unexpected answer to a batch: {}", name(&other))),
+        let answer = receive(receiver).await?;
+        if let Down::Acknowledged(acknowledged) = answer {
+            let position = acknowledged.position;
+            self.ask(|reply| SyncQueueMessage::Acknowledged { position, reply }).await??;
+            let _ = self.uplink.cast(UplinkMessage::Welcomed);
+            return Ok(());
         }
+        let Down::Refused(refused) = answer else { return Err(unexpected("a batch", &answer)) };
+        let (refusal, position) = (refused.refusal, refused.position);
+        debug!(?refusal, "batch refused");
+        self.ask(|reply| SyncQueueMessage::Refused { refusal, position, reply }).await??;
+        if refusal == BatchRefusal::Unavailable {
+            return Err("the coordinator cannot store now".to_owned());
+        }
+        Ok(())
     }
 
     /// Compares digests if nothing waits; whether it did.
@@ -286,15 +282,14 @@ impl Session {
             return Ok(false);
         };
         sender.send(&Up::Digest(digest).encode()).await.map_err(text)?;
-        match receive(receiver).await? {
-            Down::DigestDiff(diff) => {
-                self.queue.cast(SyncQueueMessage::Differences { branches: diff.branches });
-                Ok(true)
-            }
-            // A coordinator that cannot compare is taken at its word until the next time.
-            Down::NotUnderstood { .. } => Ok(true),
-            other => Err(format!("an unexpected answer to a digest: {}", name(&other))),
+        let answer = receive(receiver).await?;
+        if let Down::DigestDiff(diff) = answer {
+            self.queue.cast(SyncQueueMessage::Differences { branches: diff.branches });
+            return Ok(true);
         }
+        // A coordinator that cannot compare is taken at its word until the next time.
+        let Down::NotUnderstood { .. } = answer else { return Err(unexpected("a digest", &answer)) };
+        Ok(true)
     }
 
     async fn ask<T: Send + 'static>(
@@ -324,6 +319,10 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
+fn unexpected(to: &str, answer: &Down) -> String {
+    format!("an unexpected answer to {to}: {}", name(answer))
+}
+
 /// A message's kind, without its content.
 const fn name(message: &Down) -> &'static str {
     match message {
@@ -341,10 +340,13 @@ const fn name(message: &Down) -> &'static str {
 }
 
 fn dial_ended(error: &DialError) -> Ended {
-    match error {
-        DialError::Closed(CloseCode::Suspended) => Ended::Suspended,
-        DialError::Closed(CloseCode::Removed) => Ended::Removed,
-        error => Ended::Failed(error.to_string()),
+    let DialError::Closed(code) = error else { return Ended::Failed(error.to_string()) };
+    if *code == CloseCode::Suspended {
+        Ended::Suspended
+    } else if *code == CloseCode::Removed {
+        Ended::Removed
+    } else {
+        Ended::Failed(error.to_string())
     }
 }
 

@@ -24,9 +24,9 @@ pub enum Detail {
     /// A text; it may be chosen by an attacker.
     Text(String),
     /// A list.
-    List(Vec<Detail>),
+    List(Vec<Self>),
     /// Named values, in the order of their names.
-    Map(BTreeMap<String, Detail>),
+    Map(BTreeMap<String, Self>),
 }
 
 impl From<&str> for Detail {
