@@ -133,7 +133,7 @@ impl DirDisk {
         }
     }
 
-    fn temporary(&self) -> PathBuf {
+    pub(crate) fn temporary(&self) -> PathBuf {
         let mut name = self.file.clone().into_os_string();
         name.push(TEMPORARY_SUFFIX);
         name.into()

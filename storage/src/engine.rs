@@ -10,7 +10,7 @@ use crate::StoreConfig;
 use crate::batch::{Batch, Lane, Receipt};
 use crate::disk::{Disk, Held};
 use crate::error::{CommitError, Fault, OpenError, is_corruption};
-use crate::generation::{self, Counters, Current, Generation};
+use crate::generation::{self, Counters, Current, Generation, Trust};
 use crate::transaction::Changes;
 
 /// What the writer answers for one batch.
@@ -30,6 +30,12 @@ pub(crate) struct Engine {
 struct Attempt {
     verdicts: Vec<Verdict>,
     counters: Option<Counters>,
+}
+
+/// A transaction that the engine gave up; with what it would have done, if only its end failed.
+struct Failed {
+    error: redb::Error,
+    attempt: Option<Attempt>,
 }
 
 impl Engine {
@@ -96,7 +102,7 @@ impl Engine {
         let generation = self.generation()?;
         let attempt = match attempt(&generation, batches, &self.counters) {
             Ok(attempt) => attempt,
-            Err((error, attempt)) => self.recover(&generation, error, attempt)?,
+            Err(failed) => self.recover(&generation, *failed)?,
         };
         if let Some(counters) = attempt.counters {
             self.counters = counters;
@@ -105,12 +111,8 @@ impl Engine {
     }
 
     /// After an engine error: ends everything, or opens the file anew and finds out what arrived.
-    fn recover(
-        &mut self,
-        generation: &Generation,
-        error: redb::Error,
-        attempt: Option<Attempt>,
-    ) -> Result<Attempt, CommitError> {
+    fn recover(&mut self, generation: &Generation, failed: Failed) -> Result<Attempt, CommitError> {
+        let Failed { error, attempt } = failed;
         if generation.health.sync_failed() {
             self.dead = true;
             (self.config.on_fatal)("a sync of the store failed");
@@ -120,11 +122,8 @@ impl Engine {
         generation.health.fence();
         self.current.set(None);
         self.reopen()?;
-        let hoped = attempt.as_ref().and_then(|attempt| attempt.counters.as_ref());
         match attempt {
-            Some(ref done) if hoped == Some(&self.counters) => {
-                Ok(Attempt { verdicts: done.verdicts.clone(), counters: None })
-            }
+            Some(arrived) if arrived.counters.as_ref() == Some(&self.counters) => Ok(arrived),
             _ if generation.health.full() => Err(self.full()),
             _ if is_corruption(&error) => Err(CommitError::Corrupt(Fault::new(error))),
             _ => Err(CommitError::Io(Fault::new(error))),
@@ -140,9 +139,10 @@ impl Engine {
     }
 
     fn reopen(&mut self) -> Result<Arc<Generation>, CommitError> {
-        let generation = generation::open(&*self.disk, self.config.cache_bytes, &self.hold)
-            .map_err(|error| self.reopen_error(error))?
-            .ok_or(CommitError::Closed)?;
+        let generation =
+            generation::open(&*self.disk, self.config.cache_bytes, Trust::AfterCrash, &self.hold)
+                .map_err(|error| self.reopen_error(error))?
+                .ok_or(CommitError::Closed)?;
         self.counters = generation::counters(&generation.database)
             .map_err(|error| CommitError::Corrupt(Fault::new(error)))?;
         self.current.set(Some(Arc::clone(&generation)));
@@ -172,14 +172,11 @@ impl Engine {
     }
 }
 
-/// Runs one transaction. On an error of the commit itself, says what it would have done.
-fn attempt(
-    generation: &Generation,
-    batches: &[&Batch],
-    counters: &Counters,
-) -> Result<Attempt, (redb::Error, Option<Attempt>)> {
-    let transaction = generation::begin_durable(&generation.database).map_err(|error| (error, None))?;
-    let attempt = apply(&transaction, batches, counters).map_err(|error| (error, None))?;
+/// Runs one transaction.
+fn attempt(generation: &Generation, batches: &[&Batch], counters: &Counters) -> Result<Attempt, Box<Failed>> {
+    let before_commit = |error| Box::new(Failed { error, attempt: None });
+    let transaction = generation::begin_durable(&generation.database).map_err(before_commit)?;
+    let attempt = apply(&transaction, batches, counters).map_err(before_commit)?;
     let ended = if attempt.counters.is_some() {
         transaction.commit().map_err(redb::Error::from)
     } else {
@@ -187,7 +184,7 @@ fn attempt(
     };
     match ended {
         Ok(()) => Ok(attempt),
-        Err(error) => Err((error, Some(attempt))),
+        Err(error) => Err(Box::new(Failed { error, attempt: Some(attempt) })),
     }
 }
 

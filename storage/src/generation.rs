@@ -133,10 +133,20 @@ fn fill_new(database: &redb::Database, tenant_key: &[u8]) -> Result<(), redb::Er
     Ok(transaction.commit()?)
 }
 
+/// How far a file is believed when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It is ours, and at worst lost power: open quickly.
+    AfterCrash,
+    /// Anything may have happened to it: verify the checksum of every page.
+    Nothing,
+}
+
 /// Opens the published file and checks that it is a store of a format we know; none when there is none.
 pub(crate) fn open(
     disk: &dyn Disk,
     cache_bytes: usize,
+    trust: Trust,
     hold: &Arc<dyn Held>,
 ) -> Result<Option<Arc<Generation>>, OpenError> {
     let Some(file) = disk.open()? else { return Ok(None) };
@@ -145,6 +155,7 @@ pub(crate) fn open(
     }
     let health = Arc::new(Health::default());
     let database = builder(cache_bytes)
+        .set_check_integrity_on_open(trust == Trust::Nothing)
         .create_with_backend(Backend::new(file, Arc::clone(&health)))
         .map_err(|error| OpenError::from(redb::Error::from(error)))?;
     let generation = Generation { database, health, _hold: Arc::clone(hold) };

@@ -13,7 +13,9 @@
 //! Deliberately absent: any decision about what to store, and any engine type in a signature. The file
 //! and its failures are a trait ([`disk::Disk`]), so that simulations and fault tests bring their own.
 
+pub mod backup;
 pub mod batch;
+pub mod check;
 pub mod codec;
 pub mod disk;
 pub mod error;
@@ -28,23 +30,29 @@ mod engine;
 mod generation;
 mod log;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod writer;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hansa_model::{Entropy, limits};
 use tokio::sync::oneshot;
 
+pub use backup::{BackupReport, restore};
 pub use batch::{Batch, Lane, Receipt};
+pub use check::{CheckReport, check_stopped};
 pub use disk::{DirDisk, Disk, RawFile};
-pub use error::{CommitError, OpenError, ReadError, Retry};
-pub use read::{Order, ReadView};
+pub use error::{BackupError, CommitError, OpenError, ReadError, Retry};
+pub use read::{Entries, Order, ReadView};
 pub use seal::RootKey;
 pub use writer::Driver;
 
 use engine::Engine;
-use generation::Current;
+use error::Fault;
+use generation::{Current, Trust};
 use seal::Sealer;
 use writer::{GroupLimits, Request, Senders};
 
@@ -99,6 +107,7 @@ pub struct Store {
     senders: Senders,
     current: Arc<Current>,
     sealer: Arc<Sealer>,
+    driver: Driver,
 }
 
 impl std::fmt::Debug for Store {
@@ -122,12 +131,12 @@ impl Store {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, OpenError> {
         let hold = Arc::from(disk.lock()?);
-        let generation = match generation::open(&*disk, config.cache_bytes, &hold)? {
+        let generation = match generation::open(&*disk, config.cache_bytes, Trust::AfterCrash, &hold)? {
             Some(generation) => generation,
             None => {
                 generation::create(&*disk, config.cache_bytes, root_key, &*entropy)?;
                 let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-                generation::open(&*disk, config.cache_bytes, &hold)?.ok_or_else(missing)?
+                generation::open(&*disk, config.cache_bytes, Trust::AfterCrash, &hold)?.ok_or_else(missing)?
             }
         };
         let wrapped = generation::wrapped_tenant_key(&generation.database)?;
@@ -138,8 +147,8 @@ impl Store {
         let limits =
             GroupLimits { bytes_max: config.commit_bytes_max, batches_max: config.commit_batches_max };
         let engine = Engine::new(config, disk, hold, Arc::clone(&current), counters);
-        writer::start(driver, engine, queues, limits)?;
-        Ok(Self { senders, current, sealer: Arc::new(sealer) })
+        writer::start(&driver, engine, queues, limits)?;
+        Ok(Self { senders, current, sealer: Arc::new(sealer), driver })
     }
 
     /// Stores a batch. Returns when it is on disk.
@@ -164,6 +173,28 @@ impl Store {
     /// [`ReadError::Closed`], or the disk's.
     pub fn read(&self) -> Result<ReadView, ReadError> {
         ReadView::new(self.current.get()?, Arc::clone(&self.sealer))
+    }
+
+    /// Writes a snapshot into a new file, while the store goes on. Durable when it returns.
+    ///
+    /// # Errors
+    /// See [`BackupError`]; nothing is left under the target's name.
+    pub async fn backup(&self, to: &Path) -> Result<BackupReport, BackupError> {
+        let view = self.read().map_err(BackupError::Read)?;
+        let to = to.to_owned();
+        let copied = self.driver.run("hansa-backup", move || backup::write(&view, &to)).await;
+        copied.map_err(|error| BackupError::Write(Fault::new(error)))?
+    }
+
+    /// Checks that every record decodes, every index agrees and the audit chain is whole, while the store
+    /// goes on.
+    ///
+    /// # Errors
+    /// The store cannot be read at all; what is wrong with its content is in the report.
+    pub async fn check(&self) -> Result<CheckReport, ReadError> {
+        let view = self.read()?;
+        let checked = self.driver.run("hansa-check", move || check::check(&view)).await;
+        checked.map_err(|error| ReadError::Io(Fault::new(error)))?
     }
 
     /// Stores what waits, then closes the file. Other clones answer [`CommitError::Closed`] from then on.

@@ -16,6 +16,9 @@ use crate::table::{Log, SealedTable, Table};
 
 type EngineTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
+/// Keys and values of a table, owned, in the order that was asked for.
+pub type Entries<T> = Vec<(<T as Table>::Key, <T as Table>::Value)>;
+
 /// Which end of a range a page begins at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -94,7 +97,7 @@ impl ReadView {
         range: impl RangeBounds<T::Key>,
         order: Order,
         limit: usize,
-    ) -> Result<Vec<(T::Key, T::Value)>, ReadError> {
+    ) -> Result<Entries<T>, ReadError> {
         let mut page = Vec::new();
         if limit == 0 {
             return Ok(page);
@@ -110,10 +113,7 @@ impl ReadView {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn all<T: Table>(
-        &self,
-        range: impl RangeBounds<T::Key>,
-    ) -> Result<Vec<(T::Key, T::Value)>, ReadError> {
+    pub fn all<T: Table>(&self, range: impl RangeBounds<T::Key>) -> Result<Entries<T>, ReadError> {
         self.page::<T>(range, Order::Ascending, usize::MAX)
     }
 

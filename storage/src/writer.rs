@@ -33,6 +33,26 @@ impl std::fmt::Debug for Driver {
     }
 }
 
+impl Driver {
+    /// Runs long work over a snapshot: on a thread of its own, or in place under simulation.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<T> {
+        match self {
+            Self::Inline { .. } => Ok(work()),
+            Self::Thread => {
+                let (reply, answer) = oneshot::channel();
+                // Nobody may wait for the answer any more; then the work was for nothing.
+                let job = move || drop(reply.send(work()));
+                std::thread::Builder::new().name(name.to_owned()).spawn(job)?;
+                answer.await.map_err(std::io::Error::other)
+            }
+        }
+    }
+}
+
 /// A batch on its way to the writer.
 pub(crate) struct Request {
     pub(crate) lane: Lane,
@@ -161,7 +181,7 @@ impl Queues {
 
 /// Starts the writer.
 pub(crate) fn start(
-    driver: Driver,
+    driver: &Driver,
     engine: Engine,
     queues: Queues,
     limits: GroupLimits,
@@ -175,7 +195,7 @@ pub(crate) fn start(
                 .spawn(move || runtime.block_on(run(engine, queues, limits, None)))?;
         }
         Driver::Inline { latency } => {
-            drop(tokio::spawn(run(engine, queues, limits, Some(latency))));
+            drop(tokio::spawn(run(engine, queues, limits, Some(Arc::clone(latency)))));
         }
     }
     Ok(())

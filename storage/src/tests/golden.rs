@@ -1,0 +1,239 @@
+//! The bytes of every table, as released. A change of layout fails here.
+//!
+//! One file per table and version in `storage/golden/`: the key's length (u32, big-endian), the key, the
+//! record. To add one, run this test with `HANSA_GOLDEN=write`.
+
+use std::path::PathBuf;
+
+use hansa_model::audit::AuditEntry;
+use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
+use hansa_model::host::HostRecord;
+use hansa_model::id::RollupId;
+use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
+use hansa_model::sync::{IngestRecord, Position};
+use hansa_model::{Host, HostChange, HostId};
+
+use super::*;
+use crate::codec::{KeyOf, decode_record, encode_record};
+use crate::log::Pieces;
+use crate::schema::{META, TABLES};
+use crate::seal::Sealer;
+use crate::table::*;
+
+struct Sample {
+    table: &'static str,
+    version: u8,
+    key: Vec<u8>,
+    record: Vec<u8>,
+}
+
+fn sample<T: Table>(key: &(impl KeyOf<T::Key> + ?Sized), value: &T::Value) -> Sample {
+    let record = encode_record::<T>(value);
+    let read = decode_record::<T>(&record).map(|value| encode_record::<T>(&value));
+    assert_eq!(read.as_ref(), Ok(&record), "{}", T::NAME);
+    Sample { table: T::NAME, version: T::VERSION, key: key.key_bytes(), record }
+}
+
+fn log_sample<L: Log>(body: &[u8]) -> Sample {
+    assert_eq!(L::check(L::VERSION, body), Ok(()));
+    let piece = Pieces::of(258, L::VERSION, body).next().unwrap();
+    let mut record = vec![0; piece.len()];
+    piece.write_to(&mut record);
+    Sample { table: L::NAME, version: L::VERSION, key: piece.key.to_vec(), record }
+}
+
+fn samples() -> Vec<Sample> {
+    let sealer = sealer();
+    let text = |text: &str| text.to_owned();
+    let hash = [0xab; 32];
+    let id = site_id(0x0123_4567);
+    let host = host();
+    let change = HostChange::Upsert(host.as_row());
+    let ingest = IngestRecord {
+        site: id,
+        epoch: 300,
+        sequence: 2,
+        received_at: Timestamp::from_secs(60),
+        changes: vec![change, HostChange::Remove(host.host_id)],
+    };
+    let head = SegmentHead { covers_position: 1_000, chunks: 3, rows: 512 };
+    vec![
+        sample::<Settings>("role", &text("coordinator")),
+        sample::<Identity>("identity", &sealer.seal(Identity::NAME, b"identity", b"pkcs8")),
+        sample::<Certificates>("tls", &text("-----BEGIN CERTIFICATE-----")),
+        sample::<TrustedPeers>("hq", &text("-----BEGIN PUBLIC KEY-----")),
+        sample::<Sites>(&id, &full_site()),
+        sample::<SiteNames>("alpha", &id),
+        sample::<EnrollmentTokens>(&hash, &id),
+        sample::<SyncBearers>(&hash, &id),
+        sample::<IdentityKeys>(&hash, &id),
+        sample::<SiteSyncs>(&id, &site_sync()),
+        sample::<SyncEvents>(&(id, 7), &sync_event()),
+        sample::<HostRollups>(&(id, 7), &host_rollup()),
+        log_sample::<IngestLog>(&postcard::to_stdvec(&ingest).unwrap()),
+        sample::<Segments>(&(id, 2), &vec![host.clone()]),
+        sample::<SegmentHeads>(&id, &head),
+        sample::<OutboundBearers>(&id, &sealer.seal(OutboundBearers::NAME, id.as_bytes(), b"bearer")),
+        sample::<SyncBearerSecret>(SELF, &sealer.seal(SyncBearerSecret::NAME, b"self", b"bearer")),
+        sample::<Enrollments>(SELF, &enrollment()),
+        log_sample::<InventoryLog>(&postcard::to_stdvec(&vec![change]).unwrap()),
+        sample::<InventorySegments>(&2, &vec![host.clone()]),
+        sample::<InventorySegmentHeads>(SELF, &head),
+        sample::<Outbox>("cursor", &vec![1, 2, 3]),
+        sample::<Queue>(&9, &queue_entry()),
+        sample::<QueueKeys>("metadata", &9),
+        sample::<Audit>(&1, &AuditEntry { number: 1, draft: draft("site_created"), hash }),
+    ]
+}
+
+#[test]
+fn stored_bytes_are_those_of_the_release() {
+    let samples = samples();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    for sample in &samples {
+        let path = folder.join(format!("{}.v{}.bin", sample.table, sample.version));
+        let key_len = u32::try_from(sample.key.len()).unwrap();
+        let bytes = [&key_len.to_be_bytes(), sample.key.as_slice(), &sample.record].concat();
+        if std::env::var_os("HANSA_GOLDEN").is_some() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
+
+        let golden = std::fs::read(&path).unwrap_or_default();
+
+        assert_eq!(hansa_model::secret::hex(&bytes), hansa_model::secret::hex(&golden), "{}", sample.table);
+    }
+    let sampled: Vec<_> = samples.iter().map(|sample| sample.table).collect();
+    let known: Vec<_> = TABLES.iter().map(|table| table.name).filter(|name| *name != META).collect();
+    assert_eq!(sampled, known, "every table has a sample");
+}
+
+#[test]
+fn every_released_record_still_decodes() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap().to_owned();
+        let bytes = std::fs::read(&path).unwrap();
+        let (len, rest) = bytes.split_first_chunk::<4>().unwrap();
+        let (key, record) = rest.split_at(u32::from_be_bytes(*len) as usize);
+
+        let table = TABLES.iter().find(|table| table.name == name).unwrap();
+
+        let decoded = match table.kind {
+            crate::schema::Kind::Records(decodes) | crate::schema::Kind::Sealed(decodes) => {
+                decodes(key, record)
+            }
+            crate::schema::Kind::Log(decodes) => decodes(record[0], &record[5..]),
+            crate::schema::Kind::Meta => unreachable!("the store's own notes have no file"),
+        };
+        assert_eq!(decoded, Ok(()), "{name}");
+        if let crate::schema::Kind::Sealed(_) = table.kind {
+            let envelope = postcard::from_bytes(&record[1..]).unwrap();
+            assert!(sealer().unseal(table.name, key, &envelope).is_ok(), "{name}");
+        }
+    }
+}
+
+fn sealer() -> Sealer {
+    let entropy = SeededEntropy::new(11);
+    let wrapped = Sealer::new_tenant_key(&root_key(), &entropy);
+    Sealer::open(&root_key(), &wrapped, Arc::new(entropy)).unwrap()
+}
+
+fn full_site() -> Site {
+    Site {
+        status: SiteStatus::Enrolled,
+        enrolled_at: Some(Timestamp::from_secs(3)),
+        enrollment: Some(PendingEnrollment { token_hash: [1; 32], expires_at: Timestamp::from_secs(4) }),
+        identity_key: Some([2; 32]),
+        tls_cert_pem: Some("-----BEGIN CERTIFICATE-----".to_owned()),
+        sync_bearer_hash: Some([3; 32]),
+        ..site(1, "alpha")
+    }
+}
+
+fn site_sync() -> SiteSync {
+    SiteSync {
+        position: Position { epoch: 300, sequence: 2, chain: [9; 32] },
+        last_sync_at: Some(Timestamp::from_secs(60)),
+        last_sync_status: Some("success".to_owned()),
+        host_count: 3,
+        sysmanage_version: Some("1.0".to_owned()),
+        connection_state: Some("online".to_owned()),
+        capabilities: vec!["quic".to_owned()],
+        last_metadata_at: None,
+        queue_depth: Some(4),
+        next_event: 8,
+        next_rollup: 8,
+    }
+}
+
+fn sync_event() -> SyncEvent {
+    SyncEvent {
+        recorded_at: Timestamp::from_secs(60),
+        success: true,
+        latency_ms: Some(12),
+        queue_depth: None,
+        host_count: Some(3),
+    }
+}
+
+fn host_rollup() -> HostRollup {
+    HostRollup {
+        id: RollupId(Uuid::from_u128(4)),
+        snapshot_at: Timestamp::from_secs(60),
+        host_count: 3,
+        active_count: 2,
+        os_breakdown: BTreeMap::from([("debian".to_owned(), 3)]),
+        status_breakdown: BTreeMap::from([("up".to_owned(), 2)]),
+    }
+}
+
+fn host() -> Host {
+    HostRecord {
+        host_id: HostId(Uuid::from_u128(6)),
+        fqdn: "web1.example.com".to_owned(),
+        ipv4: Some("10.0.0.1".to_owned()),
+        ipv6: None,
+        public_ip: None,
+        os_family: Some("debian".to_owned()),
+        os_version: Some("12.9".to_owned()),
+        platform: Some("linux".to_owned()),
+        status: Some("up".to_owned()),
+        last_seen: Some(Timestamp::from_secs(50)),
+        tags_json: Some("[\"web\"]".to_owned()),
+        geo_country_code: Some("DE".to_owned()),
+        geo_subdivision_code: None,
+        geo_city: None,
+        geo_latitude: Some(53.87),
+        geo_longitude: None,
+        mtime: Timestamp::from_secs(51),
+    }
+}
+
+fn enrollment() -> Enrollment {
+    Enrollment {
+        coordinator_url: "https://hq.example.com".to_owned(),
+        coordinator_identity_key: [8; 32],
+        coordinator_tls_cert_pem: None,
+        quic_address: Some("hq.example.com:7443".to_owned()),
+        status: EnrollmentStatus::Enrolled,
+        site_id: Some(site_id(1)),
+        enrolled_at: Some(Timestamp::from_secs(3)),
+        sync_interval_seconds: 300,
+        inbound_bearer_hash: Some([5; 32]),
+    }
+}
+
+fn queue_entry() -> QueueEntry {
+    QueueEntry {
+        payload_type: "site_metadata".to_owned(),
+        dedup_key: "metadata".to_owned(),
+        payload: vec![1, 2],
+        version: 3,
+        created_at: Timestamp::from_secs(1),
+        attempts: 1,
+        last_attempt_at: Some(Timestamp::from_secs(2)),
+        last_error: Some("refused".to_owned()),
+    }
+}
