@@ -105,7 +105,7 @@ impl DirDisk {
     /// A data folder; made, with its parents, when it does not exist. Mode 0700 from now on.
     ///
     /// # Errors
-    /// The folder cannot be made or is not ours.
+    /// The folder cannot be made, or is open to others and holds things that are not ours.
     pub fn new(folder: &Path) -> io::Result<Self> {
         create_private_folder(folder)?;
         Ok(Self { folder: folder.to_owned(), file: folder.join(STORE_FILE) })
@@ -113,11 +113,7 @@ impl DirDisk {
 
     /// A single file in a folder that exists and keeps its mode; for backups.
     pub(crate) fn of_file(file: &Path) -> Self {
-        let folder = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            Some(_) | None => PathBuf::from("."),
-        };
-        Self { folder, file: file.to_owned() }
+        Self { folder: folder_of(file).to_owned(), file: file.to_owned() }
     }
 
     /// Whether the file exists.
@@ -201,16 +197,51 @@ pub(crate) fn private_file(path: &Path, options: &mut OpenOptions) -> io::Result
     Ok(file)
 }
 
-/// Makes a folder, and the parents it needs, with mode 0700. An existing folder is tightened.
+/// Makes a folder, and the parents it needs, with mode 0700; durable when it returns.
+///
+/// An existing folder is tightened when it is empty or holds a store already. One with other things in it
+/// is refused instead, since closing it to others might break them.
 pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
+    if folder.try_exists()? {
+        return tighten(folder);
+    }
+    let missing =
+        folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for made in folder.ancestors().take(missing) {
+        fs::set_permissions(made, Permissions::from_mode(0o700))?;
+        sync_folder(folder_of(made))?;
+    }
+    Ok(())
+}
+
+fn tighten(folder: &Path) -> io::Result<()> {
+    if fs::metadata(folder)?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let ours = folder.join(LOCK_FILE).try_exists()? || folder.join(STORE_FILE).try_exists()?;
+    if !ours && fs::read_dir(folder)?.next().is_some() {
+        let message = "the data folder is open to others and holds other files: choose an empty one, or make it mode 0700";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     fs::set_permissions(folder, Permissions::from_mode(0o700))
+}
+
+/// The folder that a path lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Renames a complete file into place; content and name are on disk when this returns.
 pub(crate) fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
     File::open(temporary)?.sync_all()?;
     fs::rename(temporary, path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    sync_folder(folder_of(path))
 }

@@ -65,6 +65,11 @@ impl Engine {
         verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Err(self.full()))).collect()
     }
 
+    /// Whom to tell when the writer cannot go on.
+    pub(crate) fn on_fatal(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
+        Arc::clone(&self.config.on_fatal)
+    }
+
     /// Closes the file; errors are told to the log, since everything acknowledged is safe anyway.
     pub(crate) fn close(self) {
         let Some(generation) = self.current.close() else { return };

@@ -69,8 +69,8 @@ pub struct StoreConfig {
     /// Free bytes of the disk below which bulk and operator writes are refused as full. Default 64 MiB:
     /// several of the largest commits, so that the disk hardly ever fills in the middle of one.
     pub reserve_bytes: u64,
-    /// Called once when a sync has failed, with what happened. It should end the process: nobody knows
-    /// what is on the disk until it is opened again. Default: log and abort.
+    /// Called once when a sync has failed or the writer has panicked, with what happened. It should end the
+    /// process: nobody knows what is on the disk until it is opened again. Default: log and abort.
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 

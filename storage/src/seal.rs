@@ -103,7 +103,7 @@ impl RootKey {
     }
 }
 
-/// A sealed value as stored. Only [`Sealer`] makes one.
+/// A sealed value as stored. Only the store makes one.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Envelope(pub(crate) Vec<u8>);

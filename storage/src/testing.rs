@@ -49,6 +49,7 @@ struct State {
     crash_at: Option<u64>,
     crashed: bool,
     sync_fails: bool,
+    space_panics: bool,
     free_bytes: Option<u64>,
     capacity: Option<u64>,
 }
@@ -111,6 +112,11 @@ impl MemoryDisk {
     /// From now on every sync fails, or succeeds again.
     pub fn fail_syncs(&self, fails: bool) {
         self.state().sync_fails = fails;
+    }
+
+    /// From now on asking for free space panics, as a defect in the writer would; it asks at each commit.
+    pub fn panic_when_asked_for_space(&self) {
+        self.state().space_panics = true;
     }
 
     /// What the disk says it has free.
@@ -214,7 +220,12 @@ impl Disk for MemoryDisk {
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
-        Ok(self.state().free_bytes)
+        let (free, panics) = {
+            let state = self.state();
+            (state.free_bytes, state.space_panics)
+        };
+        assert!(!panics, "a planned panic");
+        Ok(free)
     }
 }
 

@@ -207,6 +207,7 @@ async fn run(
     limits: GroupLimits,
     latency: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 ) {
+    let _alarm = Alarm(engine.on_fatal());
     let mut stopped = None;
     while let Some(requests) = queues.group(limits, &mut stopped).await {
         let group: Vec<_> = requests.iter().map(|request| (request.lane, &request.batch)).collect();
@@ -222,5 +223,16 @@ async fn run(
     engine.close();
     if let Some(reply) = stopped {
         let _ = reply.send(());
+    }
+}
+
+/// Reports a panic of the writer: without it, a node would live on and refuse every write.
+struct Alarm(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)("the store's writer panicked");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The tables, one file each, and what a table is.
 //!
 //! To add one: write its file (key, value, name, version 1, one sample), add one line to
-//! [`crate::schema`], run the golden test once with `HANSA_GOLDEN=write`, and draw the layout in
+//! `schema.rs`, run the golden test once with `HANSA_GOLDEN=write`, and draw the layout in
 //! `docs/storage.md`. To change a stored layout: raise `VERSION`, keep reading the old one in `decode`, and keep the
 //! old golden file.
 

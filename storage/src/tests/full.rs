@@ -142,3 +142,14 @@ fn kept(test: &TestStore) -> usize {
         .unwrap();
     kept
 }
+
+#[tokio::test(start_paused = true)]
+async fn panic_of_the_writer_is_told_and_callers_are_answered() {
+    let test = TestStore::new();
+    test.disk.panic_when_asked_for_space();
+
+    let answer = test.store.commit(Lane::Operator, setting("new")).await;
+
+    assert!(matches!(answer, Err(CommitError::Closed)));
+    assert_eq!(test.fatal_calls(), 1);
+}

@@ -16,8 +16,8 @@ use hansa_model::{Host, HostChange, HostId};
 use super::*;
 use crate::codec::{KeyOf, decode_record, encode_record};
 use crate::log::Pieces;
-use crate::schema::{META, TABLES};
-use crate::seal::Sealer;
+use crate::schema::{Kind, META, TABLES};
+use crate::seal::{Envelope, Sealer};
 use crate::table::*;
 
 struct Sample {
@@ -120,17 +120,30 @@ fn every_released_record_still_decodes() {
         let table = TABLES.iter().find(|table| table.name == name).unwrap();
 
         let decoded = match table.kind {
-            crate::schema::Kind::Records(decodes) | crate::schema::Kind::Sealed(decodes) => {
-                decodes(key, record)
-            }
-            crate::schema::Kind::Log(decodes) => decodes(record[0], &record[5..]),
-            crate::schema::Kind::Meta => unreachable!("the store's own notes have no file"),
+            Kind::Records(decodes) | Kind::Sealed(decodes) => decodes(key, record),
+            Kind::Log(decodes) => decodes(record[0], &record[5..]),
+            Kind::Meta => unreachable!("the store's own notes have no file"),
         };
         assert_eq!(decoded, Ok(()), "{name}");
-        if let crate::schema::Kind::Sealed(_) = table.kind {
+        if let Kind::Sealed(_) = table.kind {
             let envelope = postcard::from_bytes(&record[1..]).unwrap();
             assert!(sealer().unseal(table.name, key, &envelope).is_ok(), "{name}");
         }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn decoders_take_any_bytes(key: Vec<u8>, mut record: Vec<u8>) {
+        record.insert(0, 1);
+        for table in TABLES {
+            match table.kind {
+                Kind::Records(decodes) | Kind::Sealed(decodes) => drop(decodes(&key, &record)),
+                Kind::Log(decodes) => drop(decodes(1, &record)),
+                Kind::Meta => {}
+            }
+        }
+        proptest::prop_assert!(sealer().unseal("identity", &key, &Envelope(record)).is_err());
     }
 }
 

@@ -38,3 +38,17 @@ async fn files_and_folders_are_private_under_any_umask() {
     assert_eq!(modes(&outside.path().join("deep")), [("data".to_owned(), 0o700)]);
     assert_eq!(modes(outside.path()), [("deep".to_owned(), 0o700)]);
 }
+
+#[test]
+fn shared_folder_with_other_files_is_neither_used_nor_closed_to_others() {
+    let shared = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(shared.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(DirDisk::new(shared.path()).is_ok(), "an empty one is taken, and tightened");
+    std::fs::set_permissions(shared.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(shared.path().join("letter.txt"), "").unwrap();
+
+    let refused = DirDisk::new(shared.path());
+
+    assert!(refused.is_err());
+    assert_eq!(shared.path().metadata().unwrap().permissions().mode() & 0o777, 0o755);
+}
