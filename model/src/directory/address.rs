@@ -3,7 +3,6 @@
 //! Any other text is kept as it came, so what was stored is what is returned, byte for byte.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
 
 use super::bits::BitSet;
 use super::column::Place;
@@ -87,10 +86,34 @@ impl Packed for u32 {
 /// IPv6 in the spelling of RFC 5952, without its dotted forms.
 impl Packed for u128 {
     fn parse(text: &str) -> Option<Self> {
-        let number = text.parse::<Ipv6Addr>().ok()?.to_bits();
-        let mut printed = AddressText::default();
-        number.write(&mut printed);
-        (printed.as_str() == text).then_some(number)
+        let (mut groups, mut count, mut gap) = ([0; 8], 0, None);
+        let mut rest = text.as_bytes();
+        if let Some(after) = rest.strip_prefix(b"::") {
+            (gap, rest) = (Some(0), after);
+        }
+        while !rest.is_empty() {
+            let (group, digits) = leading_group(rest)?;
+            *groups.get_mut(count)? = group;
+            (count, rest) = (count + 1, &rest[digits..]);
+            if let [b':', b':', after @ ..] = rest {
+                (gap, rest) = (gap.xor(Some(count)), after);
+                gap?;
+            } else if let [b':', after @ ..] = rest {
+                rest = Some(after).filter(|after| !after.is_empty())?;
+            } else if !rest.is_empty() {
+                return None;
+            }
+        }
+        if let Some(gap) = gap {
+            groups.copy_within(gap..count, 8 - (count - gap));
+            groups[gap..8 - (count - gap)].fill(0);
+        }
+        let (start, zeros) = longest_zeros(&groups);
+        let is_usual = match gap {
+            Some(gap) => zeros > 1 && (gap, 8 - count) == (start, zeros),
+            None => count == 8 && zeros < 2,
+        };
+        is_usual.then(|| groups.iter().fold(0, |number, &group| number << 16 | Self::from(group)))
     }
 
     fn write(self, text: &mut AddressText) {
@@ -112,6 +135,24 @@ impl Packed for u128 {
             index += 1;
         }
     }
+}
+
+/// The group of hexadecimal digits that the text begins with, in its usual spelling, and its length.
+fn leading_group(text: &[u8]) -> Option<(u16, usize)> {
+    let (mut group, mut digits) = (0, 0);
+    while let Some(&byte) = text.get(digits) {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => break,
+        };
+        if digits == 4 || (digits == 1 && group == 0) {
+            return None;
+        }
+        group = group << 4 | u16::from(digit);
+        digits += 1;
+    }
+    (digits > 0).then_some((group, digits))
 }
 
 /// Start and length of the first longest run of zeros.
@@ -137,13 +178,20 @@ pub(super) struct AddressColumn<T> {
 }
 
 impl<T: Packed> AddressColumn<T> {
+    /// Makes room for this many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.numbers.reserve(rows);
+    }
+
     pub(super) fn gather(sources: &[&Self], order: &[Place]) -> Self {
         let mut column = Self { numbers: Vec::with_capacity(order.len()), ..Self::default() };
         for (row, place) in order.iter().enumerate() {
             let (source, from) = (sources[usize::from(place.source)], usize::from(place.row));
             column.numbers.push(source.numbers[from]);
             column.packed.push(source.packed.contains(from));
-            if let Some(text) = source.odd.get(&place.row) {
+            if !source.odd.is_empty()
+                && let Some(text) = source.odd.get(&place.row)
+            {
                 column.odd.insert(row as u16, text.clone());
             }
         }
@@ -220,14 +268,20 @@ pub(super) struct AddressPattern {
 
 impl AddressPattern {
     pub(super) fn new(text: &str, ignores_case: bool) -> Self {
+        let parts: Vec<&str> = text.split('.').collect();
         let mut ways = Box::new([[0; 256]; 4]);
-        for octet in 0..=255_u8 {
-            let printed = octet.to_string();
-            for (place, table) in ways.iter_mut().enumerate() {
-                table[usize::from(octet)] = ways_of(text, place, &printed);
+        // The ways that some address allows.
+        let mut possible = u8::MAX;
+        for (place, table) in ways.iter_mut().enumerate() {
+            let mut printed = AddressText::default();
+            for (octet, ways) in table.iter_mut().enumerate() {
+                printed.len = 0;
+                printed.push_number(octet as u16, 10, 100);
+                *ways = ways_of(&parts, place, printed.as_str());
             }
+            possible &= table.iter().fold(0, |any, ways| any | ways);
         }
-        let can_match_packed = ways.iter().all(|table| table.iter().any(|&ways| ways != 0));
+        let can_match_packed = possible != 0;
         let text = if ignores_case { Pattern::ignoring_case(text) } else { Pattern::exact(text) };
         Self { text, ignores_case, can_match_packed, ways }
     }
@@ -247,9 +301,9 @@ impl AddressPattern {
     }
 }
 
-/// Bit w is set when the octet at `place` allows the pattern's first part to touch octet w.
-fn ways_of(pattern: &str, place: usize, octet: &str) -> u8 {
-    let parts: Vec<&str> = pattern.split('.').collect();
+/// Bit w is set when the octet at `place` allows the first of the pattern's parts, which its dots divide,
+/// to touch octet w.
+fn ways_of(parts: &[&str], place: usize, octet: &str) -> u8 {
     let last = parts.len() - 1;
     let mut ways = 0;
     for way in 0..4_usize.saturating_sub(last) {
@@ -303,7 +357,17 @@ mod tests {
             prop_assert_eq!(u32::parse(&printed(v4)), Some(v4));
             prop_assert_eq!(printed(v4), std::net::Ipv4Addr::from_bits(v4).to_string());
             prop_assert_eq!(u128::parse(&printed(v6)), Some(v6));
-            prop_assert_eq!(printed(v6).parse(), Ok(Ipv6Addr::from_bits(v6)));
+            prop_assert_eq!(printed(v6).parse(), Ok(std::net::Ipv6Addr::from_bits(v6)));
+        }
+
+        #[test]
+        fn any_text_that_is_packed_prints_as_it_came(text in "[01af:]{0,9}|([0-9a-f]{0,3}:{1,2}){1,8}[0-9a-f]{0,2}|[0-9.]{0,9}") {
+            if let Some(number) = u128::parse(&text) {
+                prop_assert_eq!(printed(number), text.clone());
+            }
+            if let Some(number) = u32::parse(&text) {
+                prop_assert_eq!(printed(number), text);
+            }
         }
 
         #[test]

@@ -43,6 +43,13 @@ impl Codes {
         }
     }
 
+    fn reserve(&mut self, rows: usize) {
+        match self {
+            Self::Narrow(codes) => codes.reserve(rows),
+            Self::Wide(codes) => codes.reserve(rows),
+        }
+    }
+
     fn push(&mut self, code: u16) {
         match (&mut *self, u8::try_from(code)) {
             (Self::Narrow(codes), Ok(code)) => codes.push(code),
@@ -121,9 +128,15 @@ pub(super) struct TextColumn {
 }
 
 impl TextColumn {
+    /// Makes room for this many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.codes.reserve(rows);
+    }
+
     /// Gathers the rows that `order` names, in that order.
     pub(super) fn gather(sources: &[&Self], order: &[Place]) -> Self {
         let mut column = Self::default();
+        column.reserve(order.len());
         let mut known: Vec<Vec<u16>> =
             sources.iter().map(|source| vec![UNKNOWN; source.values.len() + 1]).collect();
         for place in order {
@@ -234,7 +247,7 @@ impl TextColumn {
     }
 
     fn code_of(&self, value: &str) -> Option<u16> {
-        let is_value = |code: &u16| self.values.get(usize::from(*code) - 1) == value;
+        let is_value = |code: &u16| self.values.bytes(usize::from(*code) - 1) == value.as_bytes();
         self.lookup.find(xxh3_64(value.as_bytes()), is_value).copied()
     }
 
@@ -298,6 +311,11 @@ pub(super) struct InstantColumn {
 }
 
 impl InstantColumn {
+    /// Makes room for this many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.micros.reserve(rows);
+    }
+
     pub(super) fn gather(sources: &[&Self], order: &[Place]) -> Self {
         let mut column = Self { micros: Vec::with_capacity(order.len()), present: BitSet::default() };
         for place in order {
@@ -351,19 +369,31 @@ pub(super) struct PlaceColumn {
 /// Stands for a missing degree: the bits of one of the numbers that are none, which no row passes its check with.
 const NO_DEGREE: u64 = u64::MAX;
 
+fn pair_of(degrees: [Option<f64>; 2]) -> [u64; 2] {
+    degrees.map(|degree| degree.map_or(NO_DEGREE, f64::to_bits))
+}
+
 impl PlaceColumn {
     pub(super) fn gather(sources: &[&Self], order: &[Place]) -> Self {
         let mut column = Self::default();
+        column.codes.reserve(order.len());
+        let mut known: Vec<Vec<u16>> =
+            sources.iter().map(|source| vec![UNKNOWN; source.pairs.len()]).collect();
         for place in order {
-            let [latitude, longitude] = sources[usize::from(place.source)].get(usize::from(place.row));
-            column.push([latitude, longitude]);
+            let source = sources[usize::from(place.source)];
+            let code = usize::from(source.codes.get(usize::from(place.row)));
+            let code_here = &mut known[usize::from(place.source)][code];
+            if *code_here == UNKNOWN {
+                *code_here = column.code_for(source.pairs[code]);
+            }
+            column.codes.push(*code_here);
         }
         column.shrink();
         column
     }
 
     pub(super) fn push(&mut self, degrees: [Option<f64>; 2]) {
-        let code = self.code_for(degrees);
+        let code = self.code_for(pair_of(degrees));
         self.codes.push(code);
     }
 
@@ -373,7 +403,7 @@ impl PlaceColumn {
     }
 
     pub(super) fn set(&mut self, row: usize, degrees: [Option<f64>; 2]) {
-        let code = self.code_for(degrees);
+        let code = self.code_for(pair_of(degrees));
         self.codes.set(row, code);
     }
 
@@ -381,8 +411,7 @@ impl PlaceColumn {
         self.pairs.len() < CODES_MAX
     }
 
-    fn code_for(&mut self, degrees: [Option<f64>; 2]) -> u16 {
-        let pair = degrees.map(|degree| degree.map_or(NO_DEGREE, f64::to_bits));
+    fn code_for(&mut self, pair: [u64; 2]) -> u16 {
         let hash_of = |[latitude, longitude]: [u64; 2]| {
             xxh3_64((u128::from(latitude) << 64 | u128::from(longitude)).to_le_bytes().as_slice())
         };

@@ -37,10 +37,17 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Makes room for this many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.heads.reserve(rows);
+        self.domains.reserve(rows);
+    }
+
     /// Gathers the rows that `order` names, in that order.
     pub(super) fn gather(sources: &[&Self], order: &[Place]) -> Self {
         let domains: Vec<&TextColumn> = sources.iter().map(|source| &source.domains).collect();
         let mut names = Self { domains: TextColumn::gather(&domains, order), ..Self::default() };
+        names.heads.reserve(order.len());
         for (row, place) in order.iter().enumerate() {
             let (source, from) = (sources[usize::from(place.source)], usize::from(place.row));
             names.heads.push(source.heads.get(from));
@@ -90,6 +97,17 @@ impl Names {
     /// By what the row's name is ordered: the name as it came.
     pub(super) fn key(&self, row: usize) -> NameKey<'_> {
         self.cased_name(row).map_or_else(|| self.folded_key(row), NameKey::of)
+    }
+
+    /// The first 16 bytes of what [`Self::key`] stands for, as a number that orders like them.
+    pub(super) fn prefix(&self, row: usize) -> u128 {
+        let mut prefix = [0; 16];
+        let key = self.key(row);
+        let head = key.head.len().min(16);
+        let domain = key.domain.len().min(16 - head);
+        prefix[..head].copy_from_slice(&key.head.as_bytes()[..head]);
+        prefix[head..head + domain].copy_from_slice(&key.domain.as_bytes()[..domain]);
+        u128::from_be_bytes(prefix)
     }
 
     pub(super) fn is(&self, row: usize, name: &str) -> bool {
@@ -167,6 +185,17 @@ mod tests {
         #[test]
         fn key_orders_like_the_name(a in "[ab.]{0,5}", b in "[ab.]{0,5}") {
             prop_assert_eq!(NameKey::of(&a).cmp(&NameKey::of(&b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn prefix_orders_like_the_name_or_not_at_all(a in "[ab.]{0,20}", b in "[ab.]{0,20}") {
+            let mut names = Names::default();
+            names.push(&a);
+            names.push(&b);
+
+            let order = names.prefix(0).cmp(&names.prefix(1));
+
+            prop_assert!(order.is_eq() || order == a.cmp(&b));
         }
 
         #[test]

@@ -92,10 +92,33 @@ impl Segment {
             let places = segment.live.iter().map(|row| Place { source: source as u16, row: row as u16 });
             order.extend(places);
         }
-        let key = |place: &Place| sources[usize::from(place.source)].key(usize::from(place.row));
-        // The sources are runs in order already, which a stable sort merges instead of sorting.
-        order.sort_by(|a, b| key(a).cmp(&key(b)));
-        order
+        let source = |place: &Place| sources[usize::from(place.source)];
+        let mut keyed: Vec<(u128, Place)> =
+            order.iter().map(|place| (source(place).names.prefix(usize::from(place.row)), *place)).collect();
+        // The sources are usually runs in order, which a stable sort merges instead of sorting.
+        keyed.sort_by(|(a_prefix, a), (b_prefix, b)| {
+            let key = |place: &Place| source(place).key(usize::from(place.row));
+            a_prefix.cmp(b_prefix).then_with(|| key(a).cmp(&key(b)))
+        });
+        keyed.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// An empty segment with room for this many rows.
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        let mut segment = Self::default();
+        segment.ids.reserve(rows);
+        segment.digests.reserve(rows);
+        segment.names.reserve(rows);
+        segment.ipv4.reserve(rows);
+        segment.ipv6.reserve(rows);
+        segment.public_ip.reserve(rows);
+        for column in segment.texts_mut() {
+            column.reserve(rows);
+        }
+        segment.tags_json.reserve(rows);
+        segment.last_seen.reserve(rows);
+        segment.mtime.reserve(rows);
+        segment
     }
 
     pub(super) fn push(&mut self, row: &HostRow<'_>, digest: u64) {

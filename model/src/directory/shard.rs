@@ -35,6 +35,14 @@ pub(super) struct Location {
     pub(super) row: u16,
 }
 
+/// The segment that takes new rows, as they come, until it is closed.
+#[derive(Debug)]
+struct Open {
+    slot: Option<u16>,
+    /// How many rows may still come, to make room at once.
+    rows_expected: usize,
+}
+
 /// All hosts of one site, for one writer and many readers.
 pub struct Shard {
     site: SiteId,
@@ -79,7 +87,7 @@ impl Shard {
     pub fn builder(site: SiteId, hosts: usize) -> ShardBuilder {
         let mut shard = Self::new(site);
         shard.locations.reserve(hosts, |_| 0);
-        ShardBuilder { shard, open: None }
+        ShardBuilder { shard, open: Open { slot: None, rows_expected: hosts } }
     }
 
     /// The site whose hosts these are.
@@ -151,7 +159,7 @@ impl Shard {
     /// after each batch.
     pub fn apply(&mut self, changes: &[HostChange<&str>]) -> Applied {
         let mut applied = Applied::default();
-        let mut open = None;
+        let mut open = Open { slot: None, rows_expected: changes.len() };
         self.version += 1;
         for change in changes {
             match change {
@@ -159,13 +167,13 @@ impl Shard {
                 HostChange::Remove(host_id) => self.remove(*host_id, &mut applied),
             }
         }
-        self.close(open);
+        self.close(open.slot);
         self.drop_empty_segments();
         self.merge_small();
         applied
     }
 
-    fn upsert(&mut self, row: &HostRow<'_>, open: &mut Option<u16>, applied: &mut Applied) {
+    fn upsert(&mut self, row: &HostRow<'_>, open: &mut Open, applied: &mut Applied) {
         let (hash, digest) = (id_hash(row.host_id), row_digest(row));
         if let Some(at) = self.location(hash, row.host_id) {
             let (segment, index) = (self.segment(at.slot), usize::from(at.row));
@@ -206,13 +214,15 @@ impl Shard {
     }
 
     /// Adds a row that has no location to the open segment.
-    fn push(&mut self, hash: u64, row: &HostRow<'_>, digest: u64, open: &mut Option<u16>) {
+    fn push(&mut self, hash: u64, row: &HostRow<'_>, digest: u64, open: &mut Open) {
         let is_full =
             |segment: &Segment| segment.rows() >= self.layout.segment_rows_max || !segment.has_room();
-        if open.is_some_and(|slot| is_full(self.segment(slot))) {
-            self.close(open.take());
+        if open.slot.is_some_and(|slot| is_full(self.segment(slot))) {
+            self.close(open.slot.take());
         }
-        let slot = *open.get_or_insert_with(|| self.free_slot(Segment::default()));
+        let rows = open.rows_expected.min(self.layout.segment_rows_max);
+        let slot = *open.slot.get_or_insert_with(|| self.free_slot(Segment::with_capacity(rows)));
+        open.rows_expected = open.rows_expected.saturating_sub(1);
         let segment = self.segment_mut(slot);
         let at = Location { slot, row: segment.rows() as u16 };
         segment.push(row, digest);
@@ -322,7 +332,7 @@ impl Shard {
 #[derive(Debug)]
 pub struct ShardBuilder {
     shard: Shard,
-    open: Option<u16>,
+    open: Open,
 }
 
 impl ShardBuilder {
@@ -339,7 +349,7 @@ impl ShardBuilder {
     /// The shard of all rows so far.
     #[must_use]
     pub fn finish(mut self) -> Shard {
-        self.shard.close(self.open);
+        self.shard.close(self.open.slot);
         self.shard.drop_empty_segments();
         self.shard
     }

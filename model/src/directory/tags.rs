@@ -3,6 +3,7 @@
 //! The pieces joined are the text, whatever it is, so nothing depends on its being well-formed JSON.
 
 use hashbrown::HashTable;
+use memchr::memchr_iter;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Place;
@@ -13,7 +14,8 @@ use super::texts::Texts;
 pub(super) struct TagsColumn {
     /// Where each row's list begins.
     starts: Vec<u32>,
-    /// Lists: how many pieces, zero for null, then the number of each; seven bits a byte, lowest first.
+    /// Lists: each piece's number plus one, then zero; a null's zero stands alone. Seven bits a byte,
+    /// lowest first.
     lists: Vec<u8>,
     pieces: Texts,
     lookup: HashTable<u32>,
@@ -24,21 +26,27 @@ pub(super) struct TagsColumn {
 }
 
 impl TagsColumn {
+    /// Makes room for this many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.starts.reserve(rows);
+        self.lists.reserve(rows * 12);
+    }
+
     /// Gathers the rows that `order` names, in that order.
     pub(super) fn gather(sources: &[&Self], order: &[Place]) -> Self {
         let mut column = Self::default();
+        column.reserve(order.len());
         let mut known: Vec<Vec<Option<u32>>> =
             sources.iter().map(|source| vec![None; source.pieces.len()]).collect();
         for place in order {
             let (source, known) = (sources[usize::from(place.source)], &mut known[usize::from(place.source)]);
-            let mut numbers = source.numbers(usize::from(place.row));
             column.begin_list();
-            write_number(&mut column.lists, numbers.next().unwrap_or(0));
-            for number in numbers {
+            for number in source.numbers(usize::from(place.row)) {
                 let here = *known[number as usize]
                     .get_or_insert_with(|| column.number_of(source.pieces.get(number as usize)));
-                write_number(&mut column.lists, here);
+                write_number(&mut column.lists, here + 1);
             }
+            column.lists.push(0);
         }
         column.first_pieces = column.pieces.len();
         column.shrink();
@@ -46,36 +54,50 @@ impl TagsColumn {
     }
 
     pub(super) fn push(&mut self, text: Option<&str>) {
-        let list = self.list_of(text);
         self.begin_list();
-        self.lists.extend(list);
+        let mut lists = std::mem::take(&mut self.lists);
+        self.write_list(text, &mut lists);
+        self.lists = lists;
         self.first_pieces = self.pieces.len();
     }
 
     pub(super) fn set(&mut self, row: usize, text: Option<&str>) {
-        let (start, len) = (self.starts[row] as usize, self.list_len(row));
-        let list = self.list_of(text);
-        let old = &mut self.lists[start..start + len];
-        if list == *old {
+        if self.is(row, text) {
             return;
         }
+        let (start, len) = (self.starts[row] as usize, self.list_len(row));
+        let mut list = Vec::with_capacity(16);
+        self.write_list(text, &mut list);
         self.lost += len;
         if list.len() <= len {
             self.lost -= list.len();
-            old[..list.len()].copy_from_slice(&list);
+            self.lists[start..start + list.len()].copy_from_slice(&list);
             return;
         }
         self.starts[row] = self.next_start();
         self.lists.extend(list);
     }
 
+    fn is(&self, row: usize, text: Option<&str>) -> bool {
+        let mut rest = text;
+        for number in self.numbers(row) {
+            rest = rest.and_then(|rest| rest.strip_prefix(self.pieces.get(number as usize)));
+            if rest.is_none() {
+                return false;
+            }
+        }
+        rest.is_none_or(str::is_empty) && text.is_some() == self.is_some(row)
+    }
+
+    fn is_some(&self, row: usize) -> bool {
+        self.lists[self.starts[row] as usize] != 0
+    }
+
     /// Writes the row's text, or returns `None` when it has none.
     pub(super) fn get<'a>(&self, row: usize, text: &'a mut String) -> Option<&'a str> {
-        let mut numbers = self.numbers(row);
-        let pieces = numbers.next().unwrap_or(0);
         text.clear();
-        text.extend(numbers.map(|number| self.pieces.get(number as usize)));
-        (pieces > 0).then_some(text.as_str())
+        text.extend(self.numbers(row).map(|number| self.pieces.get(number as usize)));
+        self.is_some(row).then_some(text.as_str())
     }
 
     /// Rows whose room is wasted.
@@ -105,19 +127,26 @@ impl TagsColumn {
         u32::try_from(self.lists.len()).expect("a segment's tags stay below 4 GiB")
     }
 
-    fn list_of(&mut self, text: Option<&str>) -> Vec<u8> {
-        let Some(text) = text else { return vec![0] };
-        let mut list = Vec::with_capacity(16);
-        write_number(&mut list, pieces_of(text).count() as u32);
-        for piece in pieces_of(text) {
-            write_number(&mut list, self.number_of(piece));
+    fn write_list(&mut self, text: Option<&str>, list: &mut Vec<u8>) {
+        if let Some(text) = text {
+            let mut from = 0;
+            for comma in memchr_iter(b',', text.as_bytes()) {
+                write_number(list, self.number_of(&text[from..=comma]) + 1);
+                from = comma + 1;
+            }
+            // A text that ends with a comma has no last piece, unless it would have none at all.
+            if from < text.len() || text.is_empty() {
+                write_number(list, self.number_of(&text[from..]) + 1);
+            }
         }
-        list
+        list.push(0);
     }
 
     fn number_of(&mut self, piece: &str) -> u32 {
         let (pieces, hash) = (&self.pieces, xxh3_64(piece.as_bytes()));
-        if let Some(&number) = self.lookup.find(hash, |number| pieces.get(*number as usize) == piece) {
+        if let Some(&number) =
+            self.lookup.find(hash, |number| pieces.bytes(*number as usize) == piece.as_bytes())
+        {
             return number;
         }
         let number = self.pieces.len() as u32;
@@ -127,23 +156,17 @@ impl TagsColumn {
         number
     }
 
-    /// How many pieces the row has, then their numbers.
+    /// The numbers of the row's pieces.
     fn numbers(&self, row: usize) -> Numbers<'_> {
-        Numbers { bytes: &self.lists[self.starts[row] as usize..], left: None }
+        Numbers { bytes: &self.lists[self.starts[row] as usize..] }
     }
 
+    /// Bytes of the row's list, its end mark included.
     fn list_len(&self, row: usize) -> usize {
-        let mut numbers = self.numbers(row);
-        let whole = numbers.bytes.len();
-        numbers.by_ref().for_each(drop);
-        whole - numbers.bytes.len()
+        // No byte of a number but the last of zero itself is zero.
+        let list = &self.lists[self.starts[row] as usize..];
+        list.iter().position(|&byte| byte == 0).map_or(list.len(), |end| end + 1)
     }
-}
-
-/// The pieces of a text, at least one.
-fn pieces_of(text: &str) -> impl Iterator<Item = &str> {
-    let empty = text.is_empty().then_some("");
-    text.split_inclusive(',').chain(empty)
 }
 
 fn write_number(list: &mut Vec<u8>, mut number: u32) {
@@ -154,20 +177,15 @@ fn write_number(list: &mut Vec<u8>, mut number: u32) {
     list.push(number as u8);
 }
 
-/// Reads one list.
+/// Reads one list, up to its end once it is exhausted.
 struct Numbers<'a> {
     bytes: &'a [u8],
-    /// Numbers to come; unknown before the first, which tells.
-    left: Option<u32>,
 }
 
 impl Iterator for Numbers<'_> {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        if self.left == Some(0) {
-            return None;
-        }
         let (mut number, mut shift) = (0, 0);
         loop {
             let (&byte, rest) = self.bytes.split_first()?;
@@ -178,8 +196,11 @@ impl Iterator for Numbers<'_> {
                 break;
             }
         }
-        self.left = Some(self.left.map_or(number, |left| left - 1));
-        Some(number)
+        // The end mark; whoever asks again must not read on into the next list.
+        if number == 0 {
+            self.bytes = &[];
+        }
+        number.checked_sub(1)
     }
 }
 

@@ -53,6 +53,12 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// Makes room for this many more texts of about 16 bytes.
+    pub(super) fn reserve(&mut self, texts: usize) {
+        self.ends.reserve(texts);
+        self.text.reserve(texts * 16);
+    }
+
     pub(super) fn push(&mut self, text: &str) {
         self.text.push_str(text);
         self.ends.push(u32::try_from(self.text.len()).expect("a segment's texts stay below 4 GiB"));
