@@ -47,6 +47,7 @@ struct State {
     incarnation: u64,
     operations: u64,
     crash_at: Option<u64>,
+    fail_at: Option<u64>,
     crashed: bool,
     sync_fails: bool,
     space_panics: bool,
@@ -87,6 +88,11 @@ impl MemoryDisk {
     /// The operation with this number, counted from one, and all later ones fail: the power is gone.
     pub fn crash_at(&self, operation: u64) {
         self.state().crash_at = Some(operation);
+    }
+
+    /// The operation with this number, counted from one, fails; those before and after do not.
+    pub fn fail_at(&self, operation: u64) {
+        self.state().fail_at = Some(operation);
     }
 
     /// Whether the power is gone.
@@ -159,6 +165,9 @@ impl State {
         self.operations += 1;
         if self.crash_at.is_some_and(|crash_at| self.operations >= crash_at) {
             self.crashed = true;
+        }
+        if self.fail_at == Some(self.operations) {
+            return Err(io::Error::other("a planned error"));
         }
         self.powered()
     }

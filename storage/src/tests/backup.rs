@@ -139,7 +139,7 @@ async fn damaged_page_is_found_by_the_check_of_a_stopped_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rewritten_audit_log_is_caught_at_its_first_bad_entry() {
+async fn sec_16_rewritten_audit_log_is_caught_at_its_first_bad_entry() {
     let test = TestStore::new();
     for n in 0..6 {
         test.store

@@ -85,7 +85,7 @@ fn assert_one_of(store: &Store, states: &[Contents], acknowledged: usize, case: 
 }
 
 #[tokio::test(start_paused = true)]
-async fn power_lost_at_any_operation_loses_nothing_acknowledged_and_shows_nothing_partial() {
+async fn sec_30_power_lost_at_any_operation_loses_nothing_acknowledged_and_shows_nothing_partial() {
     let empty = empty_disk().await;
     let (states, operations) = expected(&empty).await;
     assert!(operations > 100, "{operations}");

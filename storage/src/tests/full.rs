@@ -1,7 +1,7 @@
 //! Disks that are full, and disks that fail.
 
 use super::*;
-use crate::table::{IngestLog, Settings};
+use crate::table::{Audit, IngestLog, Settings};
 use crate::{CommitError, Lane, ReadError, Retry};
 
 const MIB: u64 = 1024 * 1024;
@@ -67,6 +67,29 @@ async fn full_disk_refuses_writes_serves_reads_and_heals_when_there_is_space() {
     }
     assert_eq!(kept(&test), acknowledged);
     assert_eq!(test.fatal_calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sec_15_mutation_whose_audit_entry_finds_no_room_changes_nothing() {
+    let test = TestStore::new();
+    test.store.commit(Lane::Operator, setting("old")).await.unwrap();
+    let before = contents(&test.store.read().unwrap());
+    test.disk.set_capacity(Some(test.disk.published_bytes()));
+    let mut entry = draft("grant\n2 forged\u{0}");
+    entry.actor_userid = Some("x".repeat(4_000_000));
+    let mutation = batch(|b| {
+        b.put::<Settings>("k", &"new".to_owned()).audit(entry.clone());
+    });
+
+    let refused = test.store.commit(Lane::Operator, mutation.clone()).await;
+
+    assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+    assert_eq!(contents(&test.store.read().unwrap()), before);
+    test.disk.set_capacity(None);
+    assert_eq!(test.store.commit(Lane::Operator, mutation).await.unwrap().audit, [2]);
+    let stored = test.store.read().unwrap().all::<Audit>(..).unwrap();
+    assert_eq!(stored.len(), 2);
+    assert_eq!(stored[1].1.draft, entry, "control characters stay inside the one entry");
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,4 +175,36 @@ async fn panic_of_the_writer_is_told_and_callers_are_answered() {
 
     assert!(matches!(answer, Err(CommitError::Closed)));
     assert_eq!(test.fatal_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_operation_gives_an_honest_answer_and_a_store_that_goes_on() {
+    let mut outcomes = [0; 3];
+    for operation in 1..100 {
+        let test = TestStore::new();
+        test.store.commit(Lane::Operator, setting("old")).await.unwrap();
+        let old = test.store.read().unwrap();
+        let before = test.disk.operations();
+        test.disk.fail_at(before + operation);
+
+        let answer = test.store.commit(Lane::Operator, setting("new")).await;
+
+        if test.disk.operations() < before + operation {
+            break;
+        }
+        if test.fatal_calls() > 0 {
+            assert!(matches!(answer, Err(CommitError::Io(_))), "{operation}: {answer:?}");
+            outcomes[2] += 1;
+            continue;
+        }
+        let now = test.store.read().unwrap().get::<Settings>("k").unwrap();
+        let told = if answer.is_ok() { "new" } else { "old" };
+        assert_eq!(now.as_deref(), Some(told), "{operation}: {answer:?}");
+        outcomes[usize::from(answer.is_ok())] += 1;
+        test.store.commit(Lane::Operator, setting("newer")).await.unwrap();
+        drop(old);
+        assert_eq!(test.store.read().unwrap().get::<Settings>("k").unwrap().as_deref(), Some("newer"));
+        assert!(test.store.check().await.unwrap().is_sound());
+    }
+    assert!(outcomes[0] > 0 && outcomes[2] > 0, "refused, stored, fatal: {outcomes:?}");
 }

@@ -20,7 +20,7 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_and_folders_are_private_under_any_umask() {
+async fn sec_28_files_and_folders_are_private_under_any_umask() {
     let outside = tempfile::tempdir().unwrap();
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
     let folder = outside.path().join("deep/data");

@@ -14,7 +14,7 @@ fn canary() -> Secret<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sealed_value_opens_and_its_bytes_are_nowhere_on_the_disk() {
+async fn sec_13_sealed_value_opens_and_its_bytes_are_nowhere_on_the_disk() {
     let test = TestStore::new();
 
     let batch = batch(|b| {
