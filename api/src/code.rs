@@ -1,0 +1,123 @@
+//! Every stable error code of the API, with its status and title.
+//!
+//! A code is never reused and never changes its meaning. Each has a page under `docs/errors/`.
+
+use axum::http::StatusCode;
+
+macro_rules! codes {
+    ($($variant:ident $code:literal $status:ident $title:literal)*) => {
+        /// What went wrong, for programs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The spelling in JSON and in the address of its page.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The status that goes with it.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            /// What happened, in a few words that never change.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // The request as such.
+    InvalidJson "invalid_json" BAD_REQUEST "The body is not JSON"
+    InvalidBody "invalid_body" BAD_REQUEST "The body does not have the documented shape"
+    MissingField "missing_field" UNPROCESSABLE_ENTITY "A required member is missing"
+    InvalidValue "invalid_value" BAD_REQUEST "A value is not allowed"
+    InvalidQuery "invalid_query" BAD_REQUEST "A query parameter is not allowed"
+    InvalidPath "invalid_path" BAD_REQUEST "An id in the path is malformed"
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is larger than the route takes"
+    BodyIncomplete "body_incomplete" BAD_REQUEST "The body ended early"
+    TooManyEntries "too_many_entries" PAYLOAD_TOO_LARGE "The call has more entries than one call may have"
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The content type is not supported"
+    UnsupportedEncoding "unsupported_encoding" UNSUPPORTED_MEDIA_TYPE "The content encoding is not supported"
+    NotFound "not_found" NOT_FOUND "There is no such route"
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route has no such method"
+    // Who asks.
+    TokenMissing "token_missing" UNAUTHORIZED "An operator token is required"
+    TokenInvalid "token_invalid" UNAUTHORIZED "The operator token is not valid"
+    TokenExpired "token_expired" UNAUTHORIZED "The operator token has expired"
+    PermissionDenied "permission_denied" FORBIDDEN "The operator token lacks a scope"
+    SiteUnauthorized "site_unauthorized" UNAUTHORIZED "The site's bearer is missing or unknown"
+    SiteSuspended "site_suspended" UNAUTHORIZED "The site is suspended"
+    SiteMismatch "site_mismatch" FORBIDDEN "The bearer belongs to another site"
+    SignatureInvalid "signature_invalid" UNAUTHORIZED "The request signature does not verify"
+    // Objects.
+    SiteNotFound "site_not_found" NOT_FOUND "There is no such site"
+    HostNotFound "host_not_found" NOT_FOUND "There is no such host"
+    PeerNotFound "peer_not_found" NOT_FOUND "There is no such trusted peer"
+    NameTaken "name_taken" CONFLICT "The name is taken"
+    IdentityTaken "identity_taken" CONFLICT "The identity key is registered already"
+    TooManySites "too_many_sites" CONFLICT "The federation is full"
+    SiteState "site_state" CONFLICT "The site's state does not allow it"
+    WrongRole "wrong_role" CONFLICT "The node has another role"
+    RemovalGuard "removal_guard" CONFLICT "The snapshot would remove too many hosts"
+    IdentityKeyInvalid "identity_key_invalid" BAD_REQUEST "The text is not an Ed25519 public key"
+    // Enrollment.
+    EnrollmentTokenUnknown "enrollment_token_unknown" BAD_REQUEST "The enrollment token is unknown or used"
+    EnrollmentTokenExpired "enrollment_token_expired" GONE "The enrollment token has expired"
+    IdentityMissing "identity_missing" UNAUTHORIZED "The site has no identity key to verify against"
+    IdentityMismatch "identity_mismatch" UNAUTHORIZED "The site's identity proof does not verify"
+    CertificateMissing "certificate_missing" BAD_REQUEST "The certificate is missing"
+    CertificateInvalid "certificate_invalid" BAD_REQUEST "The text is not a certificate"
+    OtherCoordinator "other_coordinator" CONFLICT "The site is enrolled elsewhere"
+    CoordinatorIdentity "coordinator_identity" UNAUTHORIZED "The coordinator's identity proof does not verify"
+    CoordinatorUnreachable "coordinator_unreachable" BAD_GATEWAY "The coordinator cannot be reached"
+    CoordinatorRefused "coordinator_refused" BAD_GATEWAY "The coordinator refused the enrollment"
+    // The node.
+    BackupUnavailable "backup_unavailable" CONFLICT "The node has no folder for backups"
+    Busy "busy" SERVICE_UNAVAILABLE "The node is busy"
+    TimedOut "timed_out" SERVICE_UNAVAILABLE "The request took too long"
+    StorageFull "storage_full" INSUFFICIENT_STORAGE "The node's disk is full"
+    StorageFailed "storage_failed" SERVICE_UNAVAILABLE "The node's store failed"
+    ShuttingDown "shutting_down" SERVICE_UNAVAILABLE "The node is shutting down"
+    Internal "internal" INTERNAL_SERVER_ERROR "The node has a defect"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_unique_and_has_a_page() {
+        let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
+
+        assert_eq!(codes.len(), Code::ALL.len());
+        let pages: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| {
+                entry.unwrap().file_name().into_string().unwrap().strip_suffix(".md").map(str::to_owned)
+            })
+            .filter(|name| name != "README")
+            .collect();
+        assert_eq!(pages, codes.into_iter().map(str::to_owned).collect());
+    }
+
+    #[test]
+    fn codes_are_snake_case() {
+        for code in Code::ALL {
+            assert!(code.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The OpenAPI document, assembled from the table of routes and the schemas of their bodies.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use utoipa::openapi::path::{
+    Operation, OperationBuilder, Parameter as PathParameter, ParameterBuilder, ParameterIn,
+};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr,
+    Required, Schema,
+};
+
+use crate::problem::ProblemBody;
+use crate::route::{Input, Method, Output, Parameter, ParameterKind, Principal, Route, SchemaOf, schema};
+use crate::routes::ROUTES;
+
+const OPERATOR: &str = "operator";
+const SITE: &str = "site";
+
+/// The specification of the whole surface as JSON text; the same for every node.
+pub fn open_api() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let mut text = document().to_pretty_json().unwrap_or_default();
+        text.push('\n');
+        text
+    });
+    &TEXT
+}
+
+fn document() -> OpenApi {
+    let paths = ROUTES.iter().fold(PathsBuilder::new(), |paths, route| {
+        let item = utoipa::openapi::PathItem::new(http_method(route.method), operation(route));
+        paths.path(route.path, item)
+    });
+    OpenApiBuilder::new()
+        .info(InfoBuilder::new().title("hansa").version("v1").description(Some(
+            "Federation of autonomous servers: sites, hosts, and what a node says of itself.",
+        )))
+        .paths(paths)
+        .components(Some(components()))
+        .build()
+}
+
+fn components() -> utoipa::openapi::Components {
+    let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
+    (schema::<ProblemBody<'static>>().collect)(&mut schemas);
+    for route in ROUTES {
+        if let Input::Json(schema) | Input::OptionalJson(schema) | Input::Entries(schema) = route.input {
+            (schema.collect)(&mut schemas);
+        }
+        if let Output::Json(_, schema) = route.output {
+            (schema.collect)(&mut schemas);
+        }
+    }
+    let schemas: BTreeMap<String, RefOr<Schema>> = schemas.into_iter().collect();
+    let bearer = |description: &str| {
+        SecurityScheme::Http(
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build(),
+        )
+    };
+    ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme(OPERATOR, bearer("An operator's token, with the scope that the route names."))
+        .security_scheme(SITE, bearer("The bearer that a site got when its enrollment completed."))
+        .build()
+}
+
+fn operation(route: &Route) -> Operation {
+    let operation = OperationBuilder::new()
+        .operation_id(Some(operation_id(route)))
+        .summary(Some(route.summary))
+        .request_body(request_body(route.input))
+        .response(status(route.output).to_string(), response(route.output))
+        .response("default", refusal());
+    let operation = path_parameters(route.path).fold(operation, OperationBuilder::parameter);
+    let operation = route.query.iter().map(query_parameter).fold(operation, OperationBuilder::parameter);
+    let none: [&str; 0] = [];
+    let operation = match route.access.principal() {
+        Principal::Public | Principal::TokenInPath => operation,
+        Principal::Operator(scope) => {
+            operation.security(SecurityRequirement::new(OPERATOR, [scope.as_str()]))
+        }
+        Principal::SiteBearer => operation.security(SecurityRequirement::new(SITE, none)),
+    };
+    operation.build()
+}
+
+/// The path and method in words: `get_federation_sites_site_id`.
+fn operation_id(route: &Route) -> String {
+    let path = route.path.trim_start_matches("/api/v1").replace(['/', '-', '.', '{', '}'], "_");
+    let words: Vec<&str> = path.split('_').filter(|word| !word.is_empty()).collect();
+    format!("{}_{}", route.method.as_str().to_ascii_lowercase(), words.join("_"))
+}
+
+fn http_method(method: Method) -> HttpMethod {
+    match method {
+        Method::Get => HttpMethod::Get,
+        Method::Post => HttpMethod::Post,
+        Method::Put => HttpMethod::Put,
+        Method::Patch => HttpMethod::Patch,
+        Method::Delete => HttpMethod::Delete,
+    }
+}
+
+fn path_parameters(path: &'static str) -> impl Iterator<Item = PathParameter> {
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).map(|name| {
+        let uuid = name.ends_with("_id").then_some(SchemaFormat::KnownFormat(KnownFormat::Uuid));
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).format(uuid)))
+            .build()
+    })
+}
+
+fn query_parameter(parameter: &Parameter) -> PathParameter {
+    let object = ObjectBuilder::new();
+    let object = match parameter.kind {
+        ParameterKind::Text => object.schema_type(Type::String),
+        ParameterKind::Integer => object.schema_type(Type::Integer),
+        ParameterKind::Boolean => object.schema_type(Type::Boolean),
+        ParameterKind::Instant => {
+            object.schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        }
+    };
+    ParameterBuilder::new()
+        .name(parameter.name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(parameter.description))
+        .schema(Some(object))
+        .build()
+}
+
+fn reference(schema: SchemaOf) -> Content {
+    Content::new(Some(RefOr::<Schema>::Ref(Ref::from_schema_name((schema.name)()))))
+}
+
+fn request_body(input: Input) -> Option<RequestBody> {
+    let (schema, required) = match input {
+        Input::None => return None,
+        Input::OptionalJson(schema) => (schema, Required::False),
+        Input::Json(schema) | Input::Entries(schema) => (schema, Required::True),
+    };
+    let body =
+        RequestBodyBuilder::new().content("application/json", reference(schema)).required(Some(required));
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    Some(match input {
+        Input::Entries(_) => body.content("application/x-ndjson", Content::new(Some(text))).build(),
+        Input::None | Input::OptionalJson(_) | Input::Json(_) => body.build(),
+    })
+}
+
+fn status(output: Output) -> u16 {
+    match output {
+        Output::Json(status, _) => status,
+        Output::Nothing => 204,
+        Output::Text(_) => 200,
+    }
+}
+
+fn response(output: Output) -> Response {
+    match output {
+        Output::Json(_, schema) => {
+            ResponseBuilder::new().description("done").content("application/json", reference(schema)).build()
+        }
+        Output::Nothing => ResponseBuilder::new().description("done").build(),
+        Output::Text(content_type) => {
+            let text = ObjectBuilder::new().schema_type(Type::String);
+            ResponseBuilder::new().description("done").content(content_type, Content::new(Some(text))).build()
+        }
+    }
+}
+
+fn refusal() -> Response {
+    ResponseBuilder::new()
+        .description("refused: `detail` says what to do, `code` is stable")
+        .content("application/problem+json", reference(schema::<ProblemBody<'static>>()))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn committed_specification_is_the_code_s() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/v1.json");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, open_api()).unwrap();
+        }
+
+        let committed = std::fs::read_to_string(&path).unwrap();
+
+        assert!(committed == open_api(), "run UPDATE=1 cargo test -p hansa-api, and look at the diff");
+    }
+
+    #[test]
+    fn every_reference_has_its_schema() {
+        let document: serde_json::Value = serde_json::from_str(open_api()).unwrap();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+
+        for reference in open_api().split("#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_route_is_described() {
+        let document: serde_json::Value = serde_json::from_str(open_api()).unwrap();
+
+        for route in ROUTES {
+            let method = route.method.as_str().to_ascii_lowercase();
+            assert!(document["paths"][route.path][method].is_object(), "{route:?}");
+        }
+    }
+}

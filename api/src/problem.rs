@@ -1,0 +1,466 @@
+//! Every refusal as one JSON body: RFC 9457 members beside the contract's `detail`.
+//!
+//! HTTP meets the errors of the facade here and nowhere else. The texts are ours and safe for strangers:
+//! they name ids and members, never a value that was sent.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Response, StatusCode};
+use hansa_actors::error::{
+    CompleteError, EnrollError, HostNotFound, IngestError, InventoryError, OperatorAuthenticationError,
+    ReadError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
+};
+use hansa_model::limits::http as limits;
+use hansa_model::machine::ingest::InvalidRollup;
+use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
+use hansa_model::machine::snapshot::RemovalGuard;
+use hansa_model::scope::Scope;
+use hansa_model::site::{InvalidSite, SiteStatus};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::code::Code;
+
+/// A refusal on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    members: Vec<(&'static str, Value)>,
+    allow: Option<String>,
+}
+
+/// One member of the body that is bad.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct FieldError {
+    /// JSON Pointer to the member.
+    pub(crate) pointer: String,
+    /// What is wrong with it.
+    pub(crate) detail: String,
+}
+
+/// The body of every refusal.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// Address of the code's page.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What happened, in a few words.
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// What happened and what to do, for people.
+    detail: &'a str,
+    /// What happened, for programs; stable.
+    code: &'a str,
+    /// Stands in the node's log beside the reason.
+    request_id: &'a str,
+    /// The members that are bad, where they are known.
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    errors: &'a [FieldError],
+    /// More about it, by code.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    members: serde_json::Map<String, Value>,
+}
+
+impl Problem {
+    /// A refusal with this code; the detail says what to do.
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), members: Vec::new(), allow: None }
+    }
+
+    /// A member of the body is bad.
+    pub(crate) fn field(code: Code, field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let problem = Self::new(code, detail);
+        let error = FieldError { pointer: format!("/{field}"), detail: problem.detail.clone().into_owned() };
+        Self { errors: vec![error], ..problem }
+    }
+
+    /// The route has no such method; `allow` lists those it has.
+    pub(crate) fn method_not_allowed(allow: String) -> Self {
+        let detail = format!("this route answers {allow}");
+        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
+    }
+
+    /// The operator may not do it. The frontend looks for the first two words.
+    pub(crate) fn permission_denied(scope: Scope) -> Self {
+        Self::new(
+            Code::PermissionDenied,
+            format!("Permission denied: the token needs the scope {scope}, see `hansa token mint --scope`"),
+        )
+    }
+
+    /// A defect of ours. The reason goes to the log, not to the caller.
+    pub(crate) fn internal(reason: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%reason, "request met a defect");
+        Self::new(
+            Code::Internal,
+            "the node has a defect: report it with the request id, the reason is in the node's log",
+        )
+    }
+
+    /// The code, for metrics and logs.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.members.push((name, value.into()));
+        self
+    }
+
+    /// The documented routes about a site say that the feature is there (contract B2).
+    fn licensed(self) -> Self {
+        self.with("licensed", true)
+    }
+
+    /// The body as JSON.
+    pub(crate) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        ProblemBody {
+            kind: format!(concat!(env!("CARGO_PKG_REPOSITORY"), "/docs/errors/{}.md"), self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            request_id,
+            errors: &self.errors,
+            members: self.members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        }
+    }
+
+    /// The whole answer.
+    pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
+        // Texts and numbers always have a JSON form.
+        let body = serde_json::to_vec(&self.body(request_id)).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.code.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(ALLOW, allow);
+        }
+        match self.code.status() {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER.as_secs()));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        let code = match &error {
+            Unavailable::Busy { .. } => Code::Busy,
+            Unavailable::StorageFull => Code::StorageFull,
+            Unavailable::Storage => Code::StorageFailed,
+            Unavailable::Stopping => Code::ShuttingDown,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<WrongRole> for Problem {
+    fn from(error: WrongRole) -> Self {
+        Self::new(Code::WrongRole, error.to_string())
+    }
+}
+
+impl From<SiteNotFound> for Problem {
+    fn from(error: SiteNotFound) -> Self {
+        Self::new(Code::SiteNotFound, error.to_string()).licensed()
+    }
+}
+
+impl From<HostNotFound> for Problem {
+    fn from(error: HostNotFound) -> Self {
+        Self::new(Code::HostNotFound, error.to_string()).licensed()
+    }
+}
+
+impl From<OperatorAuthenticationError> for Problem {
+    fn from(error: OperatorAuthenticationError) -> Self {
+        let code = match error {
+            OperatorAuthenticationError::Missing => Code::TokenMissing,
+            OperatorAuthenticationError::Invalid => Code::TokenInvalid,
+            OperatorAuthenticationError::Expired => Code::TokenExpired,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<SiteAuthenticationError> for Problem {
+    fn from(error: SiteAuthenticationError) -> Self {
+        let code = match error {
+            SiteAuthenticationError::Unknown => Code::SiteUnauthorized,
+            SiteAuthenticationError::Suspended => Code::SiteSuspended,
+            SiteAuthenticationError::OtherSite => Code::SiteMismatch,
+            SiteAuthenticationError::Signature => Code::SignatureInvalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<InvalidSite> for Problem {
+    fn from(error: InvalidSite) -> Self {
+        let (code, field) = match &error {
+            InvalidSite::Blank { field }
+            | InvalidSite::TooLong { field, .. }
+            | InvalidSite::ControlCharacter { field }
+            | InvalidSite::OutOfRange { field, .. } => (Code::InvalidValue, *field),
+            InvalidSite::CountryCode => (Code::InvalidValue, "geo_country_code"),
+            InvalidSite::Url(_) => (Code::InvalidValue, "url"),
+            InvalidSite::IdentityKey => (Code::IdentityKeyInvalid, "site_identity_public_key_pem"),
+        };
+        Self::field(code, field, error.to_string())
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(error: Rejection) -> Self {
+        match error {
+            Rejection::State { .. } => Self::new(Code::SiteState, error.to_string()),
+            Rejection::Invalid(invalid) => invalid.into(),
+        }
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RegistryError::NotFound(missing) => missing.into(),
+            RegistryError::NameTaken => Self::field(Code::NameTaken, "name", detail),
+            RegistryError::IdentityTaken => Self::new(Code::IdentityTaken, detail),
+            RegistryError::Confined => {
+                Self::new(Code::PermissionDenied, format!("Permission denied: {detail}"))
+            }
+            RegistryError::TooMany { .. } => Self::new(Code::TooManySites, detail),
+            RegistryError::Rejected(rejection) => rejection.into(),
+            RegistryError::WrongRole(role) => role.into(),
+            RegistryError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<CompleteError> for Problem {
+    fn from(error: CompleteError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CompleteError::Refused(refusal) => {
+                let code = match refusal {
+                    EnrollmentRefusal::CertificateMissing => Code::CertificateMissing,
+                    EnrollmentRefusal::UnknownToken => Code::EnrollmentTokenUnknown,
+                    EnrollmentRefusal::ExpiredToken => Code::EnrollmentTokenExpired,
+                    EnrollmentRefusal::IdentityMissing => Code::IdentityMissing,
+                    EnrollmentRefusal::IdentityMismatch => Code::IdentityMismatch,
+                };
+                Self::new(code, detail)
+            }
+            CompleteError::Certificate => Self::field(Code::CertificateInvalid, "tls_cert_pem", detail),
+            CompleteError::WrongRole(role) => role.into(),
+            CompleteError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<InvalidRollup> for Problem {
+    fn from(error: InvalidRollup) -> Self {
+        let detail = error.to_string();
+        match error {
+            InvalidRollup::ActiveExceedsTotal => Self::field(Code::InvalidValue, "active_count", detail),
+            InvalidRollup::Breakdown => Self::new(Code::InvalidValue, detail),
+        }
+    }
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        let detail = error.to_string();
+        match error {
+            IngestError::Rollup(invalid) => invalid.into(),
+            IngestError::NotFound(missing) => missing.into(),
+            IngestError::Status(SiteStatus::Suspended) => SiteAuthenticationError::Suspended.into(),
+            IngestError::Status(SiteStatus::Pending | SiteStatus::Enrolled | SiteStatus::Removed) => {
+                Self::new(Code::SiteUnauthorized, detail)
+            }
+            IngestError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<RemovalGuard> for Problem {
+    fn from(guard: RemovalGuard) -> Self {
+        Self::new(Code::RemovalGuard, guard.to_string())
+            .with("vanishing", guard.vanishing)
+            .with("held", guard.held)
+    }
+}
+
+impl From<InventoryError> for Problem {
+    fn from(error: InventoryError) -> Self {
+        let detail = error.to_string();
+        match error {
+            InventoryError::RemovalGuard(guard) => guard.into(),
+            InventoryError::TooMany { .. } => Self::new(Code::TooManyEntries, detail),
+            InventoryError::WrongRole(role) => role.into(),
+            InventoryError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<EnrollError> for Problem {
+    fn from(error: EnrollError) -> Self {
+        let detail = printable(&error.to_string());
+        match error {
+            EnrollError::Invalid(_) => Self::new(Code::InvalidValue, detail),
+            EnrollError::OtherCoordinator(_) => Self::new(Code::OtherCoordinator, detail),
+            EnrollError::CoordinatorIdentity => Self::new(Code::CoordinatorIdentity, detail),
+            EnrollError::Unreachable(_) => Self::new(Code::CoordinatorUnreachable, detail),
+            EnrollError::Refused(_) => Self::new(Code::CoordinatorRefused, detail),
+            EnrollError::WrongRole(role) => role.into(),
+            EnrollError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<TrustError> for Problem {
+    fn from(error: TrustError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TrustError::InvalidKey => Self::field(Code::IdentityKeyInvalid, "public_key_pem", detail),
+            TrustError::NotFound => Self::new(Code::PeerNotFound, detail),
+            TrustError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::SiteNotFound(missing) => missing.into(),
+            ReadError::HostNotFound(missing) => missing.into(),
+            ReadError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+/// A text that a peer had a part in: one line of bounded length.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(limits::DETAIL_CHARS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hansa_model::enrollment::Role;
+    use hansa_model::{HostId, SiteId};
+
+    use super::*;
+
+    fn line(problem: &Problem) -> String {
+        let body = serde_json::to_value(problem.body("r")).unwrap();
+        let more: Vec<String> = body
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| {
+                !["type", "title", "status", "detail", "code", "request_id"].contains(&name.as_str())
+            })
+            .map(|(name, value)| format!(" {name}={value}"))
+            .collect();
+        format!("{} {}: {}{}", body["status"], body["code"].as_str().unwrap(), body["detail"], more.concat())
+    }
+
+    /// One of each error that the facade has.
+    fn every_error() -> Vec<Problem> {
+        let site = SiteId(uuid::Uuid::nil());
+        let host = HostId(uuid::Uuid::nil());
+        let state = || Rejection::State { status: SiteStatus::Pending, needs: "only an enrolled site" };
+        let guard = RemovalGuard { vanishing: 12, held: 30 };
+        vec![
+            Unavailable::Busy { part: "directory" }.into(),
+            Unavailable::StorageFull.into(),
+            Unavailable::Storage.into(),
+            Unavailable::Stopping.into(),
+            WrongRole { role: Role::Site, needed: Role::Coordinator }.into(),
+            OperatorAuthenticationError::Missing.into(),
+            OperatorAuthenticationError::Invalid.into(),
+            OperatorAuthenticationError::Expired.into(),
+            SiteAuthenticationError::Unknown.into(),
+            SiteAuthenticationError::Suspended.into(),
+            SiteAuthenticationError::OtherSite.into(),
+            SiteAuthenticationError::Signature.into(),
+            ReadError::from(SiteNotFound(site)).into(),
+            ReadError::from(HostNotFound(host)).into(),
+            RegistryError::NameTaken.into(),
+            RegistryError::IdentityTaken.into(),
+            RegistryError::Confined.into(),
+            RegistryError::TooMany { max: 4_096 }.into(),
+            RegistryError::from(state()).into(),
+            RegistryError::from(Rejection::from(InvalidSite::CountryCode)).into(),
+            RegistryError::from(Rejection::from(InvalidSite::IdentityKey)).into(),
+            CompleteError::from(EnrollmentRefusal::CertificateMissing).into(),
+            CompleteError::from(EnrollmentRefusal::UnknownToken).into(),
+            CompleteError::from(EnrollmentRefusal::ExpiredToken).into(),
+            CompleteError::from(EnrollmentRefusal::IdentityMissing).into(),
+            CompleteError::from(EnrollmentRefusal::IdentityMismatch).into(),
+            CompleteError::Certificate.into(),
+            IngestError::from(InvalidRollup::ActiveExceedsTotal).into(),
+            IngestError::from(InvalidRollup::Breakdown).into(),
+            IngestError::Status(SiteStatus::Suspended).into(),
+            IngestError::Status(SiteStatus::Removed).into(),
+            InventoryError::from(guard).into(),
+            InventoryError::TooMany { max: 100_000 }.into(),
+            EnrollError::Invalid("coordinator_url must not be blank".to_owned()).into(),
+            EnrollError::OtherCoordinator("https://hq.example.com".to_owned()).into(),
+            EnrollError::CoordinatorIdentity.into(),
+            EnrollError::Unreachable("connection\nrefused".to_owned()).into(),
+            EnrollError::Refused("expired".to_owned()).into(),
+            TrustError::InvalidKey.into(),
+            TrustError::NotFound.into(),
+            Problem::permission_denied(Scope::SitesWrite),
+            Problem::method_not_allowed("GET, POST".to_owned()),
+        ]
+    }
+
+    #[test]
+    fn each_error_of_the_facade_has_its_status_and_code() {
+        let lines: Vec<String> = every_error().iter().map(line).collect();
+
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn detail_is_always_a_text_and_the_type_names_the_page() {
+        for problem in every_error() {
+            let body = serde_json::to_value(problem.body("request-1")).unwrap();
+
+            assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+            assert!(body["type"].as_str().unwrap().ends_with(&format!("{}.md", problem.code().as_str())));
+            assert_eq!(body["request_id"], "request-1");
+        }
+    }
+
+    #[test]
+    fn busy_says_when_to_come_back_and_a_wrong_method_which_are_right() {
+        let busy = Problem::from(Unavailable::Busy { part: "writer" }).into_response("r");
+        let method = Problem::method_not_allowed("GET".to_owned()).into_response("r");
+
+        assert!(busy.headers().contains_key(RETRY_AFTER));
+        assert_eq!(method.headers()[ALLOW], "GET");
+        assert_eq!(method.headers()[CONTENT_TYPE], "application/problem+json");
+    }
+}

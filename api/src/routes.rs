@@ -1,0 +1,379 @@
+//! The table of routes: the only way to mount one, and what the authentication reads.
+//!
+//! Test 01 of the threat model walks [`table`]: what answers without a credential is marked
+//! [`Principal::Public`](crate::Principal::Public) here, and nothing else.
+
+use std::sync::LazyLock;
+
+use hansa_model::limits::{http, inventory as inventory_limits};
+use hansa_model::scope::Scope;
+
+use crate::route::Access::{Operator, Public, SiteBearer, TokenInPath};
+use crate::route::Method::{Delete, Get, Patch, Post, Put};
+use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
+use crate::v1::{hosts, identity, ingest, inventory, membership, operations, sites};
+
+/// A handler that answers at once, for anybody or for an operator whose name does not matter.
+macro_rules! read {
+    ($handler:path) => {
+        |request| Box::pin(std::future::ready($handler(&request)))
+    };
+    ($handler:path, any operator) => {
+        |request, _operator| Box::pin(std::future::ready($handler(&request)))
+    };
+    ($handler:path, as operator) => {
+        |request, operator| Box::pin(std::future::ready($handler(&request, &operator)))
+    };
+}
+
+/// A handler that waits: for a body, or for the node.
+macro_rules! act {
+    ($handler:path) => {
+        |request| Box::pin($handler(request))
+    };
+    ($handler:path, as $principal:ident) => {
+        |request, $principal| Box::pin($handler(request, $principal))
+    };
+}
+
+const LIMIT: Parameter =
+    Parameter { name: "limit", kind: ParameterKind::Integer, description: "rows of the answer at most" };
+
+const SITES_QUERY: &[Parameter] = &[
+    Parameter { name: "status", kind: ParameterKind::Text, description: "exactly this status" },
+    Parameter { name: "include_removed", kind: ParameterKind::Boolean, description: "removed sites too" },
+    LIMIT,
+];
+
+const CONFIRM_REMOVALS: &[Parameter] = &[Parameter {
+    name: "confirm_removals",
+    kind: ParameterKind::Boolean,
+    description: "remove the hosts that the snapshot leaves out, however many",
+}];
+
+const VERBOSE: &[Parameter] =
+    &[Parameter { name: "verbose", kind: ParameterKind::Boolean, description: "name each check" }];
+
+/// Every route that this node serves.
+pub(crate) static ROUTES: &[Route] = &[
+    // Identity and role (contract B1).
+    Route::new(
+        Get,
+        "/api/v1/federation/identity-key",
+        Operator(Scope::IdentityRead, read!(identity::identity_key, any operator)),
+        "Shows the node's public identity key",
+    )
+    .ok(schema::<identity::IdentityKey>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/trusted-peers",
+        Operator(Scope::IdentityRead, read!(identity::trusted_peers, any operator)),
+        "Lists the keyring",
+    )
+    .ok(schema::<identity::TrustedPeers>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/trusted-peers",
+        Operator(Scope::IdentityWrite, act!(identity::trust_peer, as operator)),
+        "Puts a key into the keyring",
+    )
+    .json(schema::<identity::NewTrustedPeer>())
+    .ok(schema::<identity::Peer>()),
+    Route::new(
+        Delete,
+        "/api/v1/federation/trusted-peers/{name}",
+        Operator(Scope::IdentityWrite, act!(identity::distrust_peer, as operator)),
+        "Takes a key out of the keyring",
+    ),
+    Route::new(
+        Get,
+        "/api/v1/federation/tls-cert",
+        Public(read!(identity::tls_certificate)),
+        "Shows the node's certificate with the proof that it is the node's",
+    )
+    .ok(schema::<identity::TlsCertificate>()),
+    Route::new(
+        Get,
+        "/api/v1/federation-role",
+        Operator(Scope::IdentityRead, read!(identity::role, any operator)),
+        "Shows the node's role",
+    )
+    .ok(schema::<identity::FederationRole>()),
+    Route::new(
+        Put,
+        "/api/v1/federation-role",
+        Operator(Scope::RoleWrite, act!(identity::set_role, as operator)),
+        "Sets the node's role",
+    )
+    .json(schema::<identity::NewRole>())
+    .ok(schema::<identity::FederationRole>()),
+    // Registry of sites (contract B2).
+    Route::new(
+        Get,
+        "/api/v1/federation/sites",
+        Operator(Scope::SitesRead, read!(sites::list, as operator)),
+        "Lists the sites",
+    )
+    .query(SITES_QUERY)
+    .ok(schema::<sites::SitesAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites",
+        Operator(Scope::SitesWrite, act!(sites::create, as operator)),
+        "Invites a site and shows its one-time token",
+    )
+    .json(schema::<sites::NewSiteBody>())
+    .ok(schema::<sites::InvitationAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/enrollment/{token}/complete",
+        TokenInPath(act!(sites::complete_enrollment)),
+        "Completes a site's enrollment",
+    )
+    .json(schema::<sites::CompleteEnrollment>())
+    .ok(schema::<sites::EnrollmentAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/sites/{site_id}",
+        Operator(Scope::SitesRead, read!(sites::show, as operator)),
+        "Shows a site",
+    )
+    .ok(schema::<sites::SiteAnswer>()),
+    Route::new(
+        Patch,
+        "/api/v1/federation/sites/{site_id}",
+        Operator(Scope::SitesWrite, act!(sites::patch, as operator)),
+        "Changes a site",
+    )
+    .json(schema::<sites::SitePatchBody>())
+    .ok(schema::<sites::SiteAnswer>()),
+    Route::new(
+        Delete,
+        "/api/v1/federation/sites/{site_id}",
+        Operator(Scope::SitesWrite, act!(sites::remove, as operator)),
+        "Removes a site, or cancels its invitation",
+    )
+    .ok(schema::<sites::SiteAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/suspend",
+        Operator(Scope::SitesWrite, act!(sites::suspend, as operator)),
+        "Puts an enrolled site on hold",
+    )
+    .ok(schema::<sites::SiteAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/resume",
+        Operator(Scope::SitesWrite, act!(sites::resume, as operator)),
+        "Takes a suspended site back",
+    )
+    .ok(schema::<sites::SiteAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/sites/{site_id}/sync-status",
+        Operator(Scope::SitesRead, read!(sites::sync_status, as operator)),
+        "Shows how a site's sync stands",
+    )
+    .ok(schema::<sites::SyncStatusAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/sites/{site_id}/sync-timeline",
+        Operator(Scope::SitesRead, read!(sites::sync_timeline, as operator)),
+        "Shows a site's newest syncs, oldest first",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<sites::TimelineAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/regenerate-token",
+        Operator(Scope::SitesWrite, act!(sites::regenerate_token, as operator)),
+        "Puts out a new token for a pending site; the old one is void",
+    )
+    .takes(Input::OptionalJson(schema::<sites::RegenerateToken>()))
+    .ok(schema::<sites::InvitationAnswer>()),
+    Route::new(
+        Put,
+        "/api/v1/federation/sites/{site_id}/identity-key",
+        Operator(Scope::SitesWrite, act!(sites::replace_identity_key, as operator)),
+        "Replaces a pending site's identity key",
+    )
+    .json(schema::<sites::ReplaceIdentityKey>())
+    .ok(schema::<sites::SiteAnswer>()),
+    // Host directory (contract B3).
+    Route::new(
+        Get,
+        "/api/v1/federation/hosts",
+        Operator(Scope::HostsRead, read!(hosts::search, as operator)),
+        "Searches the hosts of all sites",
+    )
+    .query(hosts::SEARCH_QUERY)
+    .ok(schema::<hosts::HostsAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/hosts/{host_id}",
+        Operator(Scope::HostsRead, read!(hosts::show, as operator)),
+        "Shows a host and the site that holds it",
+    )
+    .ok(schema::<hosts::HostAnswer>()),
+    // What sites push over HTTP (contract B6).
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/host-directory",
+        SiteBearer(act!(ingest::host_directory, as site)),
+        "Takes a site's whole directory",
+    )
+    .json(schema::<ingest::DirectoryPush>())
+    .ok(schema::<ingest::DirectoryPushAnswer>())
+    .upload(http::DIRECTORY_BYTES_MAX),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/rollups/hosts",
+        SiteBearer(act!(ingest::host_rollup, as site)),
+        "Takes a site's count of its hosts",
+    )
+    .json(schema::<ingest::HostRollupBody>())
+    .ok(schema::<ingest::HostRollupAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/metadata",
+        SiteBearer(act!(ingest::metadata, as site)),
+        "Takes what a site says about itself",
+    )
+    .json(schema::<ingest::SiteMetadataBody>())
+    .ok(schema::<sites::SiteAnswer>()),
+    // A site's own membership and queue (contract B7).
+    Route::new(
+        Post,
+        "/api/v1/federation/site/enroll",
+        Operator(Scope::SiteWrite, act!(membership::enroll, as operator)),
+        "Joins a federation",
+    )
+    .json(schema::<membership::EnrollBody>())
+    .ok(schema::<membership::MembershipAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/enrollment-status",
+        Operator(Scope::SiteRead, read!(membership::enrollment_status, any operator)),
+        "Shows this site's membership",
+    )
+    .ok(schema::<membership::MembershipAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/sync-status",
+        Operator(Scope::SiteRead, read!(membership::sync_status, any operator)),
+        "Shows the uplink and what waits for it",
+    )
+    .ok(schema::<membership::SiteSyncStatus>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/sync-queue/depth",
+        Operator(Scope::SiteRead, read!(membership::queue_depth, any operator)),
+        "Counts what this site still has to send",
+    )
+    .ok(schema::<membership::QueueAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/site/resync",
+        Operator(Scope::SiteWrite, act!(membership::resync, as operator)),
+        "Sends this site's whole directory again",
+    )
+    .ok(schema::<membership::QueueAnswer>()),
+    // A site's own hosts (architecture 9).
+    Route::new(
+        Get,
+        "/api/v1/site/hosts",
+        Operator(Scope::SiteRead, read!(inventory::list, any operator)),
+        "Lists this site's hosts",
+    )
+    .query(hosts::INVENTORY_QUERY)
+    .ok(schema::<inventory::InventoryPage>()),
+    Route::new(
+        Put,
+        "/api/v1/site/hosts",
+        Operator(Scope::SiteWrite, act!(inventory::replace, as operator)),
+        "Takes a full snapshot of this site's hosts",
+    )
+    .query(CONFIRM_REMOVALS)
+    .takes(Input::Entries(schema::<inventory::InventorySnapshot>()))
+    .ok(schema::<inventory::InventoryResult>())
+    .upload(inventory_limits::CALL_BYTES_MAX),
+    Route::new(
+        Patch,
+        "/api/v1/site/hosts",
+        Operator(Scope::SiteWrite, act!(inventory::change, as operator)),
+        "Takes changes of this site's hosts",
+    )
+    .takes(Input::Entries(schema::<inventory::InventoryDelta>()))
+    .ok(schema::<inventory::InventoryResult>())
+    .upload(inventory_limits::CALL_BYTES_MAX),
+    // Operations.
+    Route::new(
+        Post,
+        "/api/v1/backup",
+        Operator(Scope::Admin, act!(operations::backup, as operator)),
+        "Copies the node's store while it runs",
+    )
+    .gives(Output::Json(201, schema::<operations::Backup>())),
+    Route::new(Get, "/livez", Public(read!(operations::livez)), "Says that the process answers")
+        .ok(schema::<operations::Liveness>()),
+    Route::new(Get, "/readyz", Public(read!(operations::readyz)), "Says whether the node can do its work")
+        .query(VERBOSE)
+        .ok(schema::<operations::ReadinessAnswer>()),
+    Route::new(
+        Get,
+        "/metrics",
+        Operator(Scope::Admin, read!(operations::metrics, any operator)),
+        "Counts, in OpenMetrics",
+    )
+    .gives(Output::Text("application/openmetrics-text")),
+    Route::new(Get, "/version", Public(read!(operations::version)), "Names the software")
+        .ok(schema::<operations::Version>()),
+    Route::new(Get, "/openapi.json", Public(read!(operations::specification)), "This specification")
+        .gives(Output::Text("application/json")),
+];
+
+/// Every route that a node serves, with who may call it.
+pub fn table() -> &'static [RouteInfo] {
+    static TABLE: LazyLock<Vec<RouteInfo>> = LazyLock::new(|| ROUTES.iter().map(Route::info).collect());
+    &TABLE
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::route::Principal;
+
+    #[test]
+    fn table_is_the_reviewed_one() {
+        let lines: Vec<String> = table()
+            .iter()
+            .map(|route| {
+                let principal = match route.principal {
+                    Principal::Public => "public".to_owned(),
+                    Principal::Operator(scope) => scope.to_string(),
+                    Principal::TokenInPath => "token in path".to_owned(),
+                    Principal::SiteBearer => "site bearer".to_owned(),
+                };
+                format!("{:6} {:58} {principal}", route.method.as_str(), route.path)
+            })
+            .collect();
+
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn no_route_stands_twice() {
+        let unique: BTreeSet<_> = table().iter().map(|route| (route.path, route.method)).collect();
+
+        assert_eq!(unique.len(), table().len());
+    }
+
+    #[test]
+    fn routes_of_a_site_bearer_name_the_site() {
+        for route in table().iter().filter(|route| route.principal == Principal::SiteBearer) {
+            assert!(route.path.contains("{site_id}"), "{}", route.path);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A site's own membership, sync and queue (contract B7).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hansa_actors::EnrollRequest;
+use hansa_actors::view::{MembershipView, QueueView, SyncStatusView};
+use hansa_model::enrollment::EnrollmentStatus;
+use hansa_model::scope::Operator;
+use hansa_model::{Secret, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::answer::{Answer, Licensed};
+use crate::problem::Problem;
+use crate::request::Request;
+
+/// The federation to join.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Enroll)]
+pub(crate) struct EnrollBody {
+    /// Base URL of the coordinator.
+    coordinator_url: String,
+    /// The one-time token.
+    enrollment_token: String,
+    /// The coordinator's Ed25519 public key in PEM.
+    coordinator_identity_public_key_pem: String,
+    /// Seconds between two contacts; 5 to 86,400, default 300.
+    #[serde(default)]
+    sync_interval_seconds: Option<u32>,
+    /// Where the coordinator takes QUIC, `host:port`; asked from the coordinator when absent.
+    #[serde(default)]
+    quic_address: Option<String>,
+    /// Older clients send it; the coordinator's own answer counts.
+    #[serde(default, rename = "coordinator_tls_cert_pem")]
+    _coordinator_tls_cert_pem: Option<String>,
+    /// Older clients send it; the node's own certificate counts.
+    #[serde(default, rename = "site_tls_cert_pem")]
+    _site_tls_cert_pem: Option<String>,
+}
+
+impl From<EnrollBody> for EnrollRequest {
+    fn from(body: EnrollBody) -> Self {
+        Self {
+            coordinator_url: body.coordinator_url,
+            enrollment_token: Secret::new(body.enrollment_token),
+            coordinator_identity_public_key_pem: body.coordinator_identity_public_key_pem,
+            quic_address: body.quic_address,
+            sync_interval_seconds: body.sync_interval_seconds,
+        }
+    }
+}
+
+/// The site's own membership.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MembershipAnswer {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    /// `not_enrolled`, `pending`, `enrolled`, `suspended` or `removed`.
+    status: &'static str,
+    coordinator: Option<CoordinatorBody>,
+}
+
+/// The coordinator of a site. Never a bearer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Coordinator)]
+pub(crate) struct CoordinatorBody {
+    coordinator_url: String,
+    /// The site's id there.
+    site_id: Option<Uuid>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    enrolled_at: Option<Timestamp>,
+    sync_interval_seconds: u32,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_sync_at: Option<Timestamp>,
+    last_sync_status: Option<String>,
+    /// Null for an HTTP peer.
+    quic_address: Option<String>,
+}
+
+impl From<MembershipView> for MembershipAnswer {
+    fn from(view: MembershipView) -> Self {
+        let status = match view.enrollment.as_ref().map(|enrollment| enrollment.status) {
+            None => "not_enrolled",
+            Some(EnrollmentStatus::Pending) => "pending",
+            Some(EnrollmentStatus::Enrolled) => "enrolled",
+            Some(EnrollmentStatus::Suspended) => "suspended",
+            Some(EnrollmentStatus::Removed) => "removed",
+        };
+        let connection = view.connection;
+        let coordinator = view.enrollment.map(|enrollment| CoordinatorBody {
+            coordinator_url: enrollment.coordinator_url,
+            site_id: enrollment.site_id.map(|site| site.0),
+            enrolled_at: enrollment.enrolled_at,
+            sync_interval_seconds: enrollment.sync_interval_seconds,
+            last_sync_at: connection.last_sync_at,
+            last_sync_status: connection.last_sync_status,
+            quic_address: enrollment.quic_address,
+        });
+        Self { licensed: Licensed, status, coordinator }
+    }
+}
+
+/// The uplink and what waits for it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SiteSyncStatus {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    /// `unknown`, `online`, `degraded` or `offline`.
+    state: &'static str,
+    enrolled: bool,
+    /// Enrolled, and the uplink is offline: the site works alone.
+    autonomous: bool,
+    consecutive_failures: u32,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_sync_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_successful_sync_at: Option<Timestamp>,
+    last_sync_status: Option<String>,
+    last_sync_error: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_reconnect_at: Option<Timestamp>,
+    /// Rows not acknowledged. Exact.
+    queue_depth: u64,
+    queue_depth_by_payload_type: BTreeMap<String, u64>,
+    /// When the oldest waiting row was recorded.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    queue_oldest_at: Option<Timestamp>,
+    /// Branches of the directory that a running repair or resync still has to send.
+    resync_leaves: u64,
+}
+
+impl From<SyncStatusView> for SiteSyncStatus {
+    fn from(view: SyncStatusView) -> Self {
+        let SyncStatusView { connection, enrolled, autonomous, queue } = view;
+        Self {
+            licensed: Licensed,
+            state: connection.state.as_str(),
+            enrolled,
+            autonomous,
+            consecutive_failures: connection.consecutive_failures,
+            last_sync_at: connection.last_sync_at,
+            last_successful_sync_at: connection.last_successful_sync_at,
+            last_sync_status: connection.last_sync_status,
+            last_sync_error: connection.last_sync_error,
+            next_reconnect_at: connection.next_reconnect_at,
+            queue_depth: queue.depth,
+            queue_depth_by_payload_type: queue.by_payload_type,
+            queue_oldest_at: queue.oldest_at,
+            resync_leaves: queue.resync_leaves,
+        }
+    }
+}
+
+/// What a site still has to send.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueueAnswer {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    /// Rows not acknowledged. Exact.
+    depth: u64,
+    by_payload_type: BTreeMap<String, u64>,
+    /// Entries that only an operator can revive.
+    dead: u64,
+    /// When the oldest waiting row was recorded.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    oldest_at: Option<Timestamp>,
+    /// Branches of the directory that a running repair or resync still has to send.
+    resync_leaves: u64,
+}
+
+impl From<QueueView> for QueueAnswer {
+    fn from(queue: QueueView) -> Self {
+        Self {
+            licensed: Licensed,
+            depth: queue.depth,
+            by_payload_type: queue.by_payload_type,
+            dead: queue.dead,
+            oldest_at: queue.oldest_at,
+            resync_leaves: queue.resync_leaves,
+        }
+    }
+}
+
+pub(crate) async fn enroll(mut request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let body: EnrollBody = request.json().await?;
+    let membership = request.federation.enroll(&operator, body.into()).await?;
+    Answer::ok(&MembershipAnswer::from(membership))
+}
+
+pub(crate) fn enrollment_status(request: &Request) -> Result<Answer, Problem> {
+    Answer::ok(&MembershipAnswer::from(request.federation.membership()))
+}
+
+pub(crate) fn sync_status(request: &Request) -> Result<Answer, Problem> {
+    Answer::ok(&SiteSyncStatus::from(request.federation.sync_status()))
+}
+
+pub(crate) fn queue_depth(request: &Request) -> Result<Answer, Problem> {
+    Answer::ok(&QueueAnswer::from(request.federation.queue()))
+}
+
+pub(crate) async fn resync(request: Request, _operator: Arc<Operator>) -> Result<Answer, Problem> {
+    Answer::ok(&QueueAnswer::from(request.federation.resync().await?))
+}

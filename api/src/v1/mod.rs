@@ -1,0 +1,9 @@
+//! Bodies and handlers, one file per noun. Handlers translate and call the facade; nothing is decided here.
+
+pub(crate) mod hosts;
+pub(crate) mod identity;
+pub(crate) mod ingest;
+pub(crate) mod inventory;
+pub(crate) mod membership;
+pub(crate) mod operations;
+pub(crate) mod sites;
