@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
 };
@@ -44,19 +44,20 @@ impl NodeCertificate {
     /// Makes the self-signed certificate over the identity key. The same key gives the same bytes.
     pub(crate) fn new(identity: &IdentityKey) -> Result<Self, String> {
         let certificate = self_signed(identity).map_err(|error| error.to_string())?;
-        Self::from_der(certificate, identity)
+        let key = Self::signing_key(identity)?;
+        Ok(Self::shown(CertifiedKey::new(vec![certificate], key)))
     }
 
-    /// The node's key in a given certificate over it.
-    pub(crate) fn from_der(
-        certificate: CertificateDer<'static>,
-        identity: &IdentityKey,
-    ) -> Result<Self, String> {
+    /// Shows exactly this in every handshake.
+    pub(crate) fn shown(certified: CertifiedKey) -> Self {
+        Self(Arc::new(SingleCertAndKey::from(certified)))
+    }
+
+    /// The identity key as TLS signs with it.
+    pub(crate) fn signing_key(identity: &IdentityKey) -> Result<Arc<dyn SigningKey>, String> {
         let pkcs8 = identity.to_pkcs8();
-        let key = provider::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.expose().as_slice()))
-            .map_err(|error| error.to_string())?;
-        let shown = CertifiedKey::new(vec![certificate], key);
-        Ok(Self(Arc::new(SingleCertAndKey::from(shown))))
+        provider::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.expose().as_slice()))
+            .map_err(|error| error.to_string())
     }
 
     /// TLS of the accepting side.

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 
 use hansa_model::Secret;
 use hansa_model::limits::sync::FRAME_BYTES_MAX;
@@ -42,8 +43,13 @@ fn endpoint(seed: u8, admission: Admission) -> Endpoint {
 
 /// Gives an endpoint a certificate other than the one that it would make.
 fn endpoint_with_certificate(seed: u8, certificate: CertificateDer<'static>) -> Endpoint {
+    let key = NodeCertificate::signing_key(&identity(seed)).unwrap();
+    endpoint_showing(seed, CertifiedKey::new(vec![certificate], key))
+}
+
+fn endpoint_showing(seed: u8, shown: CertifiedKey) -> Endpoint {
     let mut endpoint = endpoint(seed, admit_all());
-    endpoint.certificate = NodeCertificate::from_der(certificate, &identity(seed)).unwrap();
+    endpoint.certificate = NodeCertificate::shown(shown);
     let config = EndpointConfig::new(identity(seed), admit_all());
     endpoint.quic.set_server_config(Some(server_config(&endpoint.certificate, &config).unwrap()));
     endpoint
@@ -196,19 +202,45 @@ async fn sec_19_certificate_of_the_pinned_key_is_worthless_without_the_key() {
     assert!(refused.recv().await.unwrap().is_err());
 }
 
-/// sec_20: a chain is not a certificate, and another kind of key is not an identity.
-#[tokio::test]
-async fn sec_20_chains_and_other_kinds_of_keys_are_refused() {
+/// What a peer shows that should have shown its identity: a chain that ends in it, and another kind of key.
+fn shown_in_place_of_an_identity() -> [CertifiedKey; 2] {
     let issuer = rcgen::Issuer::new(rcgen::CertificateParams::default(), key_pair(9));
     let leaf = rcgen::CertificateParams::default().signed_by(&key_pair(1), &issuer).unwrap();
-    let chain: Vec<CertificateDer<'static>> = vec![leaf.into(), strange_certificate(9, rcgen::IsCa::NoCa)];
+    let chain = vec![leaf.into(), strange_certificate(9, rcgen::IsCa::NoCa)];
     let ecdsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let of_other_kind = rcgen::CertificateParams::default().self_signed(&ecdsa).unwrap();
+    let ecdsa = rustls::pki_types::PrivatePkcs8KeyDer::from(ecdsa.serialized_der().to_vec());
+    let ecdsa = rustls::crypto::ring::sign::any_ecdsa_type(&ecdsa.into()).unwrap();
+    [
+        CertifiedKey::new(chain, NodeCertificate::signing_key(&identity(1)).unwrap()),
+        CertifiedKey::new(vec![of_other_kind.into()], ecdsa),
+    ]
+}
 
-    assert!(crate::pin::presented_key(&chain[0], &[]).is_ok_and(|key| key == identity(1).public()));
-    assert!(crate::pin::presented_key(&chain[0], &chain[1..]).is_err());
-    assert!(crate::pin::presented_key(of_other_kind.der(), &[]).is_err());
-    for garbage in [&[][..], &[0x30], &[0; 64], &chain[0][..100]] {
+/// sec_20: a chain is not a certificate, and another kind of key is not an identity, on either side.
+#[tokio::test]
+async fn sec_20_chains_and_other_kinds_of_keys_are_refused_in_the_handshake() {
+    for shown in shown_in_place_of_an_identity() {
+        let strange = endpoint_showing(1, shown);
+        let plain = endpoint(2, admit_all());
+        let _as_server = accepting(&strange);
+        let mut accepted = accepting(&plain);
+
+        let as_server = plain.dial(address(&strange), identity(1).public()).await;
+        let as_client = strange.dial(address(&plain), identity(2).public()).await;
+
+        assert!(as_server.is_err());
+        assert!(as_client.is_err());
+        assert!(accepted.recv().await.unwrap().is_err());
+    }
+}
+
+#[test]
+fn sec_20_bytes_that_are_no_certificate_present_no_key() {
+    let certificate = strange_certificate(1, rcgen::IsCa::NoCa);
+
+    assert!(crate::pin::presented_key(&certificate, &[]).is_ok_and(|key| key == identity(1).public()));
+    for garbage in [&[][..], &[0x30], &[0; 64], &certificate[..100]] {
         assert!(crate::pin::presented_key(&CertificateDer::from(garbage), &[]).is_err());
     }
 }
