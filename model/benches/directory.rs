@@ -177,6 +177,23 @@ fn ingest(layout: &str, stored: &Stored) -> Vec<Shard> {
     shards
 }
 
+/// New rows, each a batch of its own, as single records come in.
+fn trickle(layout: &str, stored: &Stored) {
+    let mut shard = Shard::new(site(0));
+    let changes: Vec<_> = Stored::rows(&stored.sites[0]).map(HostChange::Upsert).take(10_000).collect();
+    let start = busy();
+    for change in changes.chunks(1) {
+        shard.apply(change);
+        shard.compact_step();
+    }
+    report(
+        layout,
+        "new rows one by one, merges included",
+        changes.len() as f64 / (busy() - start).as_secs_f64(),
+        "rows/s",
+    );
+}
+
 fn update(layout: &str, stored: &Stored, shards: &mut [Shard]) {
     let mut spent = Duration::ZERO;
     let mut rows = 0;
@@ -308,6 +325,7 @@ fn measure(shards: u64, hosts: u64) {
     let bytes: usize = stored.sites.iter().map(Vec::len).sum();
     report(&layout, "row in postcard", bytes as f64 / hosts as f64, "B");
     let shards = rebuild(&layout, &stored);
+    trickle(&layout, &stored);
     let mut grown = ingest(&layout, &stored);
     update(&layout, &stored, &mut grown);
     let all: Vec<&Shard> = grown.iter().collect();

@@ -22,6 +22,9 @@ const CODES_MAX: usize = u16::MAX as usize;
 /// No code: a value not met yet while codes are translated.
 const UNKNOWN: u16 = u16::MAX;
 
+/// Values that are compared one by one: up to here that is quicker than a look into a table for each row.
+const COMPARED_MAX: usize = 4;
+
 /// One code by row, in one byte while all fit.
 #[derive(Debug, Clone)]
 pub(super) enum Codes {
@@ -212,21 +215,18 @@ impl TextColumn {
 
     /// The rows that hold one of the chosen values, each named by its place in [`Self::values`].
     pub(super) fn among(&self, chosen: &BitSet) -> BitSet {
-        let mut members = chosen.iter();
-        match (members.next(), members.next()) {
-            (None, _) => BitSet::empty(self.rows()),
-            (Some(only), None) => self.codes.equal_to(only as u16 + 1),
-            _ if self.counts.first() == Some(&0) && chosen.count() == self.values.len() => {
-                BitSet::full(self.rows())
-            }
-            _ => {
-                let mut table = vec![false; self.values.len() + 1];
-                for index in chosen.iter() {
-                    table[index + 1] = true;
-                }
-                self.codes.among(&table)
-            }
+        let count = chosen.count();
+        if count == self.values.len() && self.counts.first() == Some(&0) {
+            return BitSet::full(self.rows());
         }
+        if count <= COMPARED_MAX {
+            let mut rows = BitSet::empty(self.rows());
+            chosen.iter().for_each(|index| rows.unite(&self.codes.equal_to(index as u16 + 1)));
+            return rows;
+        }
+        let mut table = vec![false; self.values.len() + 1];
+        chosen.iter().for_each(|index| table[index + 1] = true);
+        self.codes.among(&table)
     }
 
     fn rows(&self) -> usize {

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 
 use super::segment::Segment;
 use super::shard::{Location, Shard};
+use crate::SiteId;
 use crate::limits::search::{MERGE_FACTOR, SEGMENT_WASTE_FREE, SEGMENT_WASTE_PERCENT_MAX};
 
 /// Which segments to merge. Valid until the next change of the shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergePlan {
+    site: SiteId,
     version: u64,
     slots: Vec<u16>,
     rows: usize,
@@ -33,10 +35,14 @@ impl MergePlan {
         self.rows
     }
 
-    /// Builds the merged segment. Only reads the shard, which must be the one that made the plan.
+    fn is_valid_for(&self, shard: &Shard) -> bool {
+        (self.site, self.version) == (shard.site(), shard.version)
+    }
+
+    /// Builds the merged segment; `None` when the shard is not as it was planned for. Only reads the shard.
     #[must_use]
     pub fn build(&self, shard: &Shard) -> Option<Merged> {
-        if self.version != shard.version {
+        if !self.is_valid_for(shard) {
             return None;
         }
         let sources: Vec<&Segment> = self.slots.iter().map(|&slot| shard.segment(slot)).collect();
@@ -64,7 +70,7 @@ impl Shard {
     /// Puts a merged segment in place of its sources. Without effect, and false, when the shard has
     /// changed since the merge was planned.
     pub fn install(&mut self, merged: Merged) -> bool {
-        if merged.plan.version != self.version {
+        if !merged.plan.is_valid_for(self) {
             return false;
         }
         self.version += 1;
@@ -107,7 +113,7 @@ impl Shard {
         let bound = |segment: &Segment| segment.rows() * SEGMENT_WASTE_PERCENT_MAX / 100 + SEGMENT_WASTE_FREE;
         let is_wasteful = |segment: &Segment| segment.waste() > bound(segment);
         let slot = self.filled().find(|(_, segment)| is_wasteful(segment)).map(|(slot, _)| slot)?;
-        Some(MergePlan { version: self.version, slots: vec![slot], rows: self.segment(slot).live_rows() })
+        Some(self.plan_of(vec![slot]))
     }
 
     /// The smallest tier with enough segments, as long as the merged one has at most `rows_max` rows.
@@ -130,8 +136,12 @@ impl Shard {
         });
         let fitting = fitting.count();
         slots.truncate(fitting);
+        (slots.len() > 1).then(|| self.plan_of(slots))
+    }
+
+    fn plan_of(&self, slots: Vec<u16>) -> MergePlan {
         let rows = slots.iter().map(|&slot| self.segment(slot).live_rows()).sum();
-        (slots.len() > 1).then_some(MergePlan { version: self.version, slots, rows })
+        MergePlan { site: self.site(), version: self.version, slots, rows }
     }
 
     fn by_size(&self) -> Vec<u16> {

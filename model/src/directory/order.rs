@@ -109,6 +109,9 @@ fn first_row(
 /// Rows to start from in each part, and how many hits are still to be passed from there, so that `offset`
 /// hits are behind. Halves the widest part again and again and cuts the others at the same name.
 fn leap(parts: &[Part<'_>], offset: usize) -> (Vec<usize>, usize) {
+    if offset >= parts.iter().map(|part| part.count).sum() {
+        return (parts.iter().map(|part| part.segment.rows()).collect(), 0);
+    }
     let mut rest = offset;
     let mut low = vec![0; parts.len()];
     let mut high: Vec<usize> = parts.iter().map(|part| part.segment.rows()).collect();
