@@ -140,7 +140,9 @@ fn copy_checked(source: &mut std::fs::File, temporary: &Path, target: &DirDisk) 
     let generation = generation::open(&DirDisk::of_file(temporary), CACHE_BYTES, Trust::Nothing, &hold)
         .map_err(BackupError::Source)?
         .ok_or(BackupError::TargetExists)?;
-    drop(generation);
+    if let Some(generation) = Arc::into_inner(generation) {
+        generation.database.close().map_err(write_error)?;
+    }
     target.publish().map_err(write_error)
 }
 

@@ -122,7 +122,7 @@ impl Store {
     /// With [`Driver::Inline`] it must be called within a runtime.
     ///
     /// # Errors
-    /// See [`OpenError`]; the disk is as it was.
+    /// See [`OpenError`]; nothing that was stored is changed.
     pub fn open(
         config: StoreConfig,
         disk: Arc<dyn Disk>,
