@@ -220,12 +220,9 @@ fn tls(authorities: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
 fn refusal(exit: Exit, status: u16, body: &Value, header_id: Option<String>) -> Failure {
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     let detail = text("detail").unwrap_or_else(|| format!("the node answered {status} without a reason"));
-    let next = match (status, text("code").as_deref()) {
-        (_, Some("removal_guard")) => Some("the same command with --confirm-removals"),
-        (401, _) => Some("hansa token mint --data-dir DIR --scope …, then HANSA_TOKEN=…"),
-        (403, _) => Some("hansa token mint --data-dir DIR --scope … with the missing scope"),
-        _ => None,
-    };
+    // Other refusals name the next command themselves.
+    let next = (text("code").as_deref() == Some("removal_guard"))
+        .then_some("the same command with --confirm-removals");
     Failure {
         exit,
         what: with_bad_fields(detail, body),

@@ -30,7 +30,7 @@ use crate::cli::failure::{Exit, Failure, chain};
 use crate::cli::output::{field, note, write_data};
 use crate::client::Client;
 use crate::config::{Config, FederationLayer, Layer};
-use crate::node::RunningNode;
+use crate::node::{RunningNode, private_folder};
 use crate::ready;
 use crate::shutdown::Signals;
 use crate::telemetry::{self, LogFormat};
@@ -77,7 +77,14 @@ pub struct DevArgs {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Log filter [default: warn].
-    #[arg(long, value_name = "FILTER", env = "HANSA_LOG", default_value = "warn", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "HANSA_LOG",
+        hide_env_values = true,
+        default_value = "warn",
+        hide_default_value = true
+    )]
     log: String,
 }
 
@@ -164,8 +171,7 @@ struct DevFederation {
 impl DevFederation {
     /// Starts all nodes, lets the sites join and report, and returns when every host can be found.
     async fn start(folder: &Path, args: &DevArgs) -> Result<Self, Failure> {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", folder.display())))?;
+        private_folder(folder)?;
         let wanted = Memory {
             seed: args.seed.unwrap_or(SEED),
             hosts: args.hosts.unwrap_or(HOSTS),
@@ -507,7 +513,7 @@ fn welcome(ready: &Ready) -> String {
     let coordinator = &ready.coordinator;
     let data_dir = coordinator.data_dir.display();
     text.push_str(&format!(
-        "\nOperator token of the coordinator, all scopes, 24 hours:\n\n{}\n\nThree commands to try:\n\n  \
+        "\nOperator token of the coordinator, all scopes, 24 hours:\n\n  export HANSA_TOKEN={}\n\nThree commands to try:\n\n  \
          {program} site list --data-dir {data_dir}\n  {program} host search web --limit 10 --data-dir {data_dir}\n  \
          curl -s -H \"Authorization: Bearer $HANSA_TOKEN\" '{}/api/v1/federation/hosts?limit=1'\n\n\
          Ctrl-C stops; the next start carries on.",

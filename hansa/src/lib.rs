@@ -10,6 +10,7 @@
 //! | `mint`, `tls`, `ready`, `shutdown` | tokens for the node's owner, certificates from files, the ready file, signals |
 //! | [`system`] | the machine behind the seams: clock, randomness |
 
+mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

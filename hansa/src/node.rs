@@ -4,7 +4,7 @@
 //! written; stop goes backwards and returns when the store is closed.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,9 @@ use crate::{mint, tls};
 
 /// Name of the root key in a data folder, until it is moved.
 pub const ROOT_KEY_FILE: &str = "root.key";
+
+/// Folder of the copies that the node makes of its store, in the data folder.
+const BACKUP_FOLDER: &str = "backups";
 
 /// The setting under which the actors keep the role; read here before any of them runs.
 const ROLE_SETTING: &str = "role";
@@ -81,12 +84,13 @@ impl RunningNode {
             servers: JoinSet::new(),
         };
         running.take_role(config).await?;
-        running.serve([listener, Listener::Local(local)], minting);
+        let backups = backup_folder(&config.data_dir)?;
+        let surface = Surface::with_backups(running.federation.clone(), &backups);
+        running.serve(&surface, [listener, Listener::Local(local)], minting);
         Ok(running)
     }
 
-    fn serve(&mut self, listeners: [Listener; 2], minting: UnixListener) {
-        let surface = Surface::new(self.federation.clone());
+    fn serve(&mut self, surface: &Surface, listeners: [Listener; 2], minting: UnixListener) {
         for listener in listeners {
             let (surface, stopped) = (surface.clone(), self.stopped());
             self.servers.spawn(async move { surface.serve(listener, stopped).await });
@@ -270,6 +274,19 @@ fn open_store(data_dir: &Path, root_key_file: &Path, cache_bytes: u64) -> Result
 pub(crate) fn open_failure(data_dir: &Path, error: &OpenError) -> Failure {
     let exit = if matches!(error, OpenError::InUse) { Exit::Conflict } else { Exit::Failed };
     Failure::new(exit, format!("{}: {}", data_dir.display(), chain(error)))
+}
+
+/// Where `POST /api/v1/backup` writes; made here, since the copy's folder is the node's owner's choice alone.
+fn backup_folder(data_dir: &Path) -> Result<PathBuf, Failure> {
+    let folder = data_dir.join(BACKUP_FOLDER);
+    private_folder(&folder)?;
+    Ok(folder)
+}
+
+/// Makes a folder, with its parents, that only this user can enter.
+pub(crate) fn private_folder(folder: &Path) -> Result<(), Failure> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Failure::new(Exit::Failed, format!("{} cannot be made: {error}", folder.display())))
 }
 
 /// A socket for the node's owner, mode 0600. The store's lock is held, so an old file is nobody's.

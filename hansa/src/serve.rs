@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use hansa_model::enrollment::Role;
@@ -13,6 +14,9 @@ use crate::config::{Config, FederationLayer, Layer, LogLayer, TlsLayer};
 use crate::node::RunningNode;
 use crate::shutdown::Signals;
 use crate::{ready, telemetry};
+
+/// Between two looks at whether the node is ready.
+const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Flags of `hansa serve`.
 #[derive(Debug, Args)]
@@ -39,7 +43,7 @@ pub struct ServeArgs {
     #[arg(long)]
     role: Option<Role>,
     /// Configuration file [default: /etc/hansa/hansa.toml when it exists].
-    #[arg(long, value_name = "FILE", env = "HANSA_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HANSA_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Written, atomically, once the node answers: {"url","quic","role","data_dir","pid"}.
     #[arg(long, value_name = "PATH")]
@@ -112,6 +116,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         node = Box::pin(RunningNode::start(&config)) => node?,
     };
     tell_what_is_exposed(&config, &node);
+    until_ready(&node).await;
     if let Some(path) = &ready_file {
         ready::write(path, &ready_content(&config, &node))?;
     }
@@ -122,6 +127,13 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         ready::clear(path);
     }
     ended
+}
+
+/// Waits until the node can do its work, as `/readyz` tells it.
+async fn until_ready(node: &RunningNode) {
+    while !node.federation().readiness().ready {
+        tokio::time::sleep(READY_POLL_INTERVAL).await;
+    }
 }
 
 fn interrupted(name: &str) -> Failure {

@@ -17,7 +17,14 @@ pub const DATA_DIR_DEFAULT: &str = "/var/lib/hansa";
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
     /// URL of the node, such as https://hq.example.com [default: the node of --data-dir].
-    #[arg(long, value_name = "URL", env = "HANSA_ADDR", global = true, help_heading = "Node")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HANSA_ADDR",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Node"
+    )]
     pub addr: Option<String>,
     /// Operator token for --addr; better in HANSA_TOKEN or a file, where no process list shows it.
     #[arg(
@@ -30,17 +37,45 @@ pub struct Connection {
     )]
     pub token: Option<String>,
     /// File with the operator token for --addr.
-    #[arg(long, value_name = "FILE", env = "HANSA_TOKEN_FILE", global = true, help_heading = "Node")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HANSA_TOKEN_FILE",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Node"
+    )]
     pub token_file: Option<PathBuf>,
     /// More certificate authorities for an https --addr, in PEM.
-    #[arg(long, value_name = "FILE", env = "HANSA_CACERT", global = true, help_heading = "Node")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HANSA_CACERT",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Node"
+    )]
     pub cacert: Option<PathBuf>,
     /// Data folder of a node on this machine: its socket is used, or its store when no node runs
     /// [default: /var/lib/hansa].
-    #[arg(long, value_name = "DIR", env = "HANSA_DATA_DIR", global = true, help_heading = "Node")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "HANSA_DATA_DIR",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Node"
+    )]
     pub data_dir: Option<PathBuf>,
     /// Root key file, when the store is opened and the key was moved out of the data folder.
-    #[arg(long, value_name = "FILE", env = "HANSA_ROOT_KEY_FILE", global = true, help_heading = "Node")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HANSA_ROOT_KEY_FILE",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Node"
+    )]
     pub root_key_file: Option<PathBuf>,
     /// How data is printed.
     #[arg(
@@ -49,6 +84,7 @@ pub struct Connection {
         value_enum,
         value_name = "FORMAT",
         env = "HANSA_OUTPUT",
+        hide_env_values = true,
         default_value = "table",
         global = true
     )]

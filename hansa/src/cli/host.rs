@@ -131,6 +131,9 @@ async fn find(client: &Client, format: Format, args: &SearchArgs) -> Result<(), 
     output::list(format, &answer, key, ROW)?;
     if format == Format::Table {
         note(&format!("{shown} of {} hosts", field(&answer.json, "total")));
+        if shown == 0 && !args.inventory {
+            note("a coordinator knows the federation; a site tells what it holds itself with --inventory");
+        }
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use clap_complete::Shell;
 use self::connection::Connection;
 use self::failure::{Exit, Failure};
 use crate::config;
-use crate::{dev, serve};
+use crate::{bench, dev, serve};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -77,6 +77,8 @@ pub enum Command {
     Restore(store::RestoreArgs),
     /// Verifies every table, index and hash chain of a store that no node is using.
     Check(store::CheckArgs),
+    /// Measures this machine: ingest, search, start, change, each beside its floor.
+    Bench(bench::BenchArgs),
     /// Prints the completion script of a shell.
     Completions(CompletionsArgs),
     /// Prints the configuration.
@@ -100,7 +102,7 @@ pub struct ConfigArgs {
     #[arg(long)]
     pub defaults: bool,
     /// Configuration file to read beside the environment [default: /etc/hansa/hansa.toml when it exists].
-    #[arg(long, value_name = "FILE", env = "HANSA_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HANSA_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 }
 
@@ -123,7 +125,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Queue(args) => queue::run(args).await,
         Command::Backup(args) => store::backup(args).await,
         Command::Restore(args) => store::restore(&args),
-        Command::Check(args) => store::check(&args).await,
+        Command::Check(args) => store::check(&args),
+        Command::Bench(args) => Box::pin(bench::run(args)).await,
         Command::Completions(args) => completions(&args),
         Command::Config(args) => show_config(&args),
     }

@@ -83,11 +83,6 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Whether progress may be redrawn.
-pub(crate) fn is_interactive() -> bool {
-    io::stderr().is_terminal()
-}
-
 /// Rows and columns; as wide as the terminal, unlimited when there is none.
 fn table(items: &[Value], columns: &[Column]) -> String {
     let mut table = plain_table();
@@ -144,6 +139,14 @@ pub(crate) fn field(item: &Value, name: &str) -> String {
             let texts: Vec<String> = items.iter().map(plain).collect();
             if texts.is_empty() { NOTHING.to_owned() } else { texts.join(", ") }
         }
+        Some(Value::Object(fields)) if fields.is_empty() => NOTHING.to_owned(),
+        Some(Value::Object(fields)) => {
+            let texts: Vec<String> = fields
+                .iter()
+                .map(|(name, value)| format!("{} {}", plain(&name.as_str().into()), plain(value)))
+                .collect();
+            texts.join(", ")
+        }
         Some(other) => other.to_string(),
     }
 }
@@ -182,7 +185,11 @@ mod tests {
         let items =
             [json!({"name": "berlin", "hosts": 3, "seen": "2026-11-22T08:30:00.25Z"}), json!({"name": ""})];
 
-        insta::assert_snapshot!(table(&items, COLUMNS), @"");
+        insta::assert_snapshot!(table(&items, COLUMNS), @"
+        NAME    HOSTS  SEEN
+        berlin  3      2026-11-22T08:30:00Z
+        -       -      -
+        ");
     }
 
     #[test]

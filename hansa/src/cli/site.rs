@@ -245,11 +245,11 @@ fn unknown(site: &str, sites: &[Value]) -> Failure {
     let lower = site.to_lowercase();
     let names = sites.iter().map(|row| field(row, "name"));
     let close = names.filter(|name| is_close(&name.to_lowercase(), &lower)).min();
-    let failure = Failure::new(Exit::NotFound, format!("there is no site {site}"));
-    match close {
-        Some(name) => failure.next(format!("did you mean {name}?")),
-        None => failure.next("hansa site list"),
-    }
+    let what = match close {
+        Some(name) => format!("there is no site {site}: did you mean {name}?"),
+        None => format!("there is no site {site}"),
+    };
+    Failure::new(Exit::NotFound, what).next("hansa site list")
 }
 
 /// Whether two names look like one with a slip: one contains the other, or few characters differ.
@@ -316,6 +316,6 @@ mod tests {
         let failure = unknown("berlim", &sites);
 
         assert_eq!(failure.exit, Exit::NotFound);
-        assert_eq!(failure.next.as_deref(), Some("did you mean berlin?"));
+        assert!(failure.what.ends_with("did you mean berlin?"), "{failure}");
     }
 }

@@ -1,19 +1,18 @@
 //! `hansa backup`, `restore`, `check`: the store as a whole.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use hansa_storage::error::BackupError;
-use hansa_storage::{DirDisk, Driver, RootKey, Store, StoreConfig};
+use hansa_storage::{DirDisk, RootKey};
 use reqwest::Method;
 use serde_json::json;
 
 use super::connection::Connection;
 use super::failure::{Exit, Failure, chain};
 use super::output::{self, Column, Format, field, note};
-use crate::node::{ROOT_KEY_FILE, open_failure};
+use crate::node::{ROOT_KEY_FILE, open_failure, private_folder};
 use crate::system::SystemEntropy;
 
 /// Flags of `hansa backup`.
@@ -37,7 +36,7 @@ pub struct RestoreArgs {
     /// Folder or file that `hansa backup` wrote.
     backup: PathBuf,
     /// Data folder to restore into; it must hold no store yet.
-    #[arg(long, value_name = "DIR", env = "HANSA_DATA_DIR")]
+    #[arg(long, value_name = "DIR", env = "HANSA_DATA_DIR", hide_env_values = true)]
     data_dir: PathBuf,
 }
 
@@ -46,13 +45,21 @@ pub struct RestoreArgs {
 #[command(after_help = "Example:\n  hansa check --data-dir /var/lib/hansa -o json")]
 pub struct CheckArgs {
     /// Data folder of a node that does not run.
-    #[arg(long, value_name = "DIR", env = "HANSA_DATA_DIR", default_value = super::connection::DATA_DIR_DEFAULT)]
+    #[arg(long, value_name = "DIR", env = "HANSA_DATA_DIR", hide_env_values = true, default_value = super::connection::DATA_DIR_DEFAULT)]
     data_dir: PathBuf,
     /// Root key file, when it was moved out of the data folder.
-    #[arg(long, value_name = "FILE", env = "HANSA_ROOT_KEY_FILE")]
+    #[arg(long, value_name = "FILE", env = "HANSA_ROOT_KEY_FILE", hide_env_values = true)]
     root_key_file: Option<PathBuf>,
     /// How the report is printed.
-    #[arg(short, long, value_enum, value_name = "FORMAT", env = "HANSA_OUTPUT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "HANSA_OUTPUT",
+        hide_env_values = true,
+        default_value = "table"
+    )]
     output: Format,
 }
 
@@ -93,7 +100,7 @@ fn move_copy(copy: &Path, folder: &Path) -> Result<PathBuf, Failure> {
         Failure::new(Exit::Failed, format!("{} cannot be written: {error}", target.display()))
             .next(format!("the copy is whole at {}", copy.display()))
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    private_folder(folder)?;
     if target.exists() {
         return Err(Failure::new(Exit::Conflict, format!("{} exists already", target.display()))
             .next(format!("the copy is at {}", copy.display())));
@@ -133,14 +140,14 @@ fn restore_failure(data_dir: &Path, error: &BackupError) -> Failure {
     Failure::new(exit, format!("{}: {}", data_dir.display(), chain(error)))
 }
 
-pub(crate) async fn check(args: &CheckArgs) -> Result<(), Failure> {
+pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     if !args.data_dir.join(hansa_storage::disk::STORE_FILE).exists() {
         return Err(Failure::new(
             Exit::NotFound,
             format!("{} holds no node's data", args.data_dir.display()),
         ));
     }
-    let report = read_report(args).await?;
+    let report = read_report(args)?;
     let tables: Vec<_> = report
         .tables
         .iter()
@@ -185,7 +192,7 @@ pub(crate) async fn check(args: &CheckArgs) -> Result<(), Failure> {
         .next("hansa restore BACKUP --data-dir NEW_DIR"))
 }
 
-async fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Failure> {
+fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Failure> {
     let key_path = args.root_key_file.clone().unwrap_or_else(|| args.data_dir.join(ROOT_KEY_FILE));
     if !key_path.exists() {
         return Err(Failure::new(Exit::NotFound, format!("there is no root key at {}", key_path.display()))
@@ -194,15 +201,6 @@ async fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Fai
     let root_key = RootKey::load_or_create(&key_path, &SystemEntropy)
         .map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
     let disk = DirDisk::new(&args.data_dir).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    let store = Store::open(
-        StoreConfig::default(),
-        Arc::new(disk),
-        Driver::Thread,
-        &root_key,
-        Arc::new(SystemEntropy),
-    )
-    .map_err(|error| open_failure(&args.data_dir, &error))?;
-    let report = store.check().await.map_err(|error| Failure::new(Exit::Failed, chain(&error)));
-    store.close().await;
-    report
+    hansa_storage::check_stopped(&disk, &root_key, Arc::new(SystemEntropy))
+        .map_err(|error| open_failure(&args.data_dir, &error))
 }
