@@ -70,6 +70,7 @@ struct Platter {
     failed: bool,
     capacity: Option<u64>,
     held: bool,
+    kept: Option<Image>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -152,6 +153,7 @@ impl SimDisk {
             failed: false,
             capacity: None,
             held: false,
+            kept: None,
         })))
     }
 
@@ -184,6 +186,22 @@ impl SimDisk {
         platter.crash_at = None;
         platter.failing = 0;
         platter.capacity = None;
+    }
+
+    /// Keeps a copy of what is durable now, as a backup of the disk would; replaces the one kept before.
+    pub fn keep_image(&self) {
+        let mut platter = self.lock();
+        platter.kept = Some(platter.durable.clone());
+    }
+
+    /// Puts the kept copy back, if there is one. Only between a crash and the next boot.
+    pub fn restore_image(&self) {
+        let mut platter = self.lock();
+        let Some(mut image) = platter.kept.clone() else { return };
+        image.drop_nameless();
+        platter.log.clear();
+        platter.current = image.clone();
+        platter.durable = image;
     }
 
     /// True once a planned power loss has struck.

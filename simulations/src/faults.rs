@@ -25,6 +25,10 @@ pub enum Fault {
     PowerLossAtOp(HostId, u64, Loss),
     /// The next change of a host's disk fails; the program is expected to end, and is started again.
     IoError(HostId),
+    /// The disk of a host is copied as it is, while the host runs on.
+    KeepImage(HostId),
+    /// A host stops, its disk becomes the copy kept last, and it starts again: a restore of a backup.
+    RestoreImage(HostId),
     /// A stopped host starts.
     Boot(HostId),
     /// Everything above ends: links, partitions, planned losses; every host boots.

@@ -10,6 +10,7 @@
 //! | [`network`], [`disk`] | datagrams with a price; files that a power loss tears |
 //! | [`faults`] | the schedule of misfortune, and its end |
 //! | [`world`] | hosts stepped window by window, their programs, crashes and boots |
+//! | [`invariants`] | what must hold: one file each |
 //! | [`watch`], [`trace`] | what fails a run; what makes two runs the same |
 //! | [`scenario`], [`scenarios`] | what is run: the list, and one file each |
 //! | [`replay`] | one seed on its own thread; many seeds in child processes |
@@ -19,6 +20,7 @@ pub mod dice;
 pub mod disk;
 pub mod faults;
 pub mod hooks;
+pub mod invariants;
 pub mod network;
 pub mod replay;
 pub mod scenario;

@@ -13,8 +13,10 @@ use crate::world::{World, WorldConfig};
 /// Everything that can be run, by the name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Scenario {
-    /// Clients send numbers to a server that stores them; the harness tries itself.
+    /// A coordinator and its sites: real nodes, every fault, and all of [`crate::invariants`].
     #[default]
+    Federation,
+    /// Clients send numbers to a server that stores them; the harness tries itself.
     Echo,
 }
 
@@ -67,6 +69,7 @@ impl Scenario {
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Federation => "federation",
             Self::Echo => "echo",
         }
     }
@@ -74,13 +77,14 @@ impl Scenario {
     /// The physics of its world.
     pub fn world(self, seed: u64) -> WorldConfig {
         match self {
-            Self::Echo => WorldConfig::wide_area(seed),
+            Self::Federation | Self::Echo => WorldConfig::wide_area(seed),
         }
     }
 
     /// The simulated time that it usually takes.
     pub fn usual_length(self) -> Duration {
         match self {
+            Self::Federation => Duration::from_secs(3_600),
             Self::Echo => Duration::from_secs(600),
         }
     }
@@ -91,6 +95,7 @@ impl Scenario {
     /// When an invariant does not hold in the end.
     pub fn run(self, world: &mut World, run: &Run) -> anyhow::Result<()> {
         match self {
+            Self::Federation => scenarios::federation::run(world, run),
             Self::Echo => scenarios::echo::run(world, run),
         }
     }

@@ -1,3 +1,4 @@
 //! One file for each scenario.
 
 pub mod echo;
+pub mod federation;

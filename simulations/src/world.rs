@@ -398,6 +398,12 @@ impl World {
                 host.disk.crash_at_op(count);
             }
             Fault::IoError(host) => self.disk(host).fail_next(1),
+            Fault::KeepImage(host) => self.disk(host).keep_image(),
+            Fault::RestoreImage(host) => {
+                self.crash(host, Crash::Power(Loss::All));
+                self.disk(host).restore_image();
+                self.hosts[usize::from(host.0)].boot_at = Some(self.now.after(self.config.restart_delay));
+            }
             Fault::Boot(host) => {
                 let now = self.now;
                 self.hosts[usize::from(host.0)].boot_at.get_or_insert(now);

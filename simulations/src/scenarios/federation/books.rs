@@ -1,0 +1,108 @@
+//! What people outside the world know and write down: operators, callers, and the oracle that judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hansa_model::site::SiteStatus;
+use hansa_model::{HostId, Secret};
+
+use crate::clock::SimTime;
+use crate::invariants::acknowledged_inventory::AcknowledgedInventory;
+use crate::invariants::convergence::{ShownCoordinator, ShownSite};
+use crate::invariants::ordered_rows::OrderedRows;
+use crate::network;
+
+/// Shared by all programs and the scenario; survives every crash. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Books {
+    /// When the last caller goes home.
+    pub(super) work_ends: SimTime,
+    pages: Arc<Mutex<Pages>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// The coordinator's public key, as its operator hands it out.
+    pub(super) coordinator_key: Option<String>,
+    pub(super) coordinator: Option<ShownCoordinator>,
+    pub(super) sites: BTreeMap<network::HostId, SitePage>,
+    pub(super) ordered: OrderedRows,
+    drawn: u64,
+    has_coordinator_image: bool,
+}
+
+/// One site.
+#[derive(Debug, Default)]
+pub(super) struct SitePage {
+    pub(super) key: Option<String>,
+    /// The token that the coordinator's operator sent.
+    pub(super) invitation: Option<Secret<String>>,
+    pub(super) promised: AcknowledgedInventory,
+    /// What was promised when the image of the disk was taken.
+    pub(super) promised_in_image: Option<AcknowledgedInventory>,
+    pub(super) shown: Option<ShownSite>,
+    /// The operator is asked to remove these hosts.
+    pub(super) remove: BTreeSet<HostId>,
+    /// The operator is asked to send everything again.
+    pub(super) resync: bool,
+}
+
+impl Books {
+    pub(super) fn new(work_ends: SimTime) -> Self {
+        Self { work_ends, pages: Arc::default() }
+    }
+
+    pub(super) fn open(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    pub(super) fn site(&mut self, host: network::HostId) -> &mut SitePage {
+        self.sites.entry(host).or_default()
+    }
+
+    /// A number above all before.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    pub(super) fn everybody_is_enrolled(&self, sites: usize) -> bool {
+        let Some(coordinator) = &self.coordinator else { return false };
+        let met = |page: &SitePage| {
+            let id = page.shown.as_ref().and_then(|shown| shown.id);
+            let status = id.and_then(|id| coordinator.sites.get(&id)).map(|(status, _)| *status);
+            status.is_some_and(|status| status != SiteStatus::Pending)
+        };
+        self.sites.len() == sites && self.sites.values().all(met)
+    }
+
+    /// A copy of a host's disk is taken now.
+    pub(super) fn image_kept(&mut self, host: network::HostId) {
+        if let Some(page) = self.sites.get_mut(&host) {
+            page.promised_in_image = Some(page.promised.clone());
+        } else {
+            self.has_coordinator_image = true;
+        }
+    }
+
+    pub(super) fn has_image(&self, host: network::HostId) -> bool {
+        self.sites.get(&host).map_or(self.has_coordinator_image, |page| page.promised_in_image.is_some())
+    }
+
+    /// A host's disk went back to the copy: what was promised since is off.
+    pub(super) fn image_restored(&mut self, host: network::HostId) {
+        let drawn = self.drawn;
+        let Some(page) = self.sites.get_mut(&host) else {
+            self.ordered.coordinator_went_back(drawn);
+            return;
+        };
+        if let Some(promised) = page.promised_in_image.clone() {
+            page.promised = promised;
+        }
+        if let Some(id) = page.shown.as_ref().and_then(|shown| shown.id) {
+            self.ordered.site_went_back(id, drawn);
+        }
+    }
+}

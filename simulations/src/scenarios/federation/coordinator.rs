@@ -1,0 +1,176 @@
+//! The coordinator: its operator invites, suspends, resumes and renames; the oracle watches its directory.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hansa_actors::Federation;
+use hansa_actors::error::RegistryError;
+use hansa_actors::view::{SiteFilter, SiteView};
+use hansa_model::enrollment::Role;
+use hansa_model::machine::registry::{NewSite, SitePatch};
+use hansa_model::scope::Operator;
+use hansa_model::site::SiteStatus;
+use tokio::time::sleep;
+
+use super::books::Books;
+use super::node::{self, all_pages};
+use crate::dice::Dice;
+use crate::invariants::convergence::ShownCoordinator;
+use crate::invariants::{Rows, exact_counters};
+use crate::network::HostId;
+use crate::world::HostEnv;
+
+/// Seconds between two contacts of a site: short, so that its reports travel often.
+const SYNC_INTERVAL_SECONDS: u32 = 20;
+
+pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
+    let node = node::start(&env, Role::Coordinator).await?;
+    let mut seed = [0; 32];
+    env.entropy.fill(&mut seed);
+    let mut coordinator = Coordinator {
+        federation: node.federation(),
+        operator: Federation::local_operator(),
+        dice: Dice::from_seed(seed),
+        env,
+        books,
+    };
+    let key = coordinator.federation.identity().public_key_pem;
+    coordinator.books.open().coordinator_key = Some(key);
+    loop {
+        coordinator.show()?;
+        coordinator.invite().await;
+        coordinator.act().await;
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+struct Coordinator {
+    env: HostEnv,
+    books: Books,
+    federation: Federation,
+    operator: Operator,
+    dice: Dice,
+}
+
+impl Coordinator {
+    fn sites(&self) -> Vec<SiteView> {
+        self.federation.sites(&self.operator, &SiteFilter::default())
+    }
+
+    /// Shows the whole directory, and checks it.
+    fn show(&mut self) -> anyhow::Result<()> {
+        let sites = self.sites();
+        let mut rows: Rows = sites.iter().map(|view| (view.site.id, BTreeMap::new())).collect();
+        let mut held = BTreeMap::new();
+        for (site, host) in all_pages(|query| self.federation.search_hosts(&self.operator, None, query))? {
+            if let Some(other) = held.insert(host.host_id, site) {
+                self.env.observer.violation(&format!("{} is held by {site} and {other}", host.host_id));
+            }
+            rows.entry(site).or_default().insert(host.host_id, host);
+        }
+        let mut books = self.books.open();
+        let counters = exact_counters::check(&rows, &self.federation.directory(&self.operator));
+        for broken in [books.ordered.check(&rows), counters].into_iter().filter_map(Result::err) {
+            self.env.observer.violation(&broken);
+        }
+        books.coordinator = Some(ShownCoordinator {
+            at: self.env.clock.now(),
+            sites: sites.iter().map(|view| (view.site.id, (view.site.status, view.linked))).collect(),
+            rows,
+            stored_rows: node::counter(&self.federation, "hansa_ingest_rows_total")?,
+        });
+        Ok(())
+    }
+
+    /// Sends an invitation to every site that has shown its key and has none.
+    async fn invite(&mut self) {
+        let waiting: Vec<(HostId, String)> = {
+            let books = self.books.open();
+            let uninvited = books.sites.iter().filter(|(_, page)| page.invitation.is_none());
+            uninvited.filter_map(|(host, page)| Some((*host, page.key.clone()?))).collect()
+        };
+        for (host, key) in waiting {
+            let name = format!("site {}", host.0);
+            let present = self.sites().into_iter().find(|view| view.site.name.as_str() == name);
+            let invitation = match present {
+                // The last answer was lost: the site is there, and only a new token can be shown.
+                Some(view) => self.federation.regenerate_token(&self.operator, view.site.id, None).await,
+                None => {
+                    let new = NewSite {
+                        name,
+                        url: format!("https://{}:8443", host.ip()),
+                        sync_interval_seconds: Some(SYNC_INTERVAL_SECONDS),
+                        identity_key: Federation::parse_identity_key(&key).ok(),
+                        ..NewSite::default()
+                    };
+                    self.federation.create_site(&self.operator, new).await
+                }
+            };
+            match invitation {
+                Ok(invitation) => {
+                    self.env.observer.event(&format!("invites {host}"));
+                    let token = invitation.enrollment_token;
+                    self.books.open().site(host).invitation = Some(token);
+                }
+                Err(error) => self.tolerate("invitation", &error),
+            }
+        }
+    }
+
+    /// Now and then the operator does something; when the work is over, every site is taken back.
+    async fn act(&mut self) {
+        let over = self.env.clock.now() >= self.books.work_ends;
+        let suspended = self.sites().into_iter().find(|view| view.site.status == SiteStatus::Suspended);
+        if let Some(view) = suspended
+            && (over || self.dice.chance(0.05))
+        {
+            let answer = self.federation.resume_site(&self.operator, view.site.id).await;
+            self.note("resumes", answer, |view| view.site.status == SiteStatus::Enrolled);
+        }
+        if over || !self.dice.chance(0.03) {
+            return;
+        }
+        let mut enrolled = self.sites();
+        enrolled.retain(|view| view.site.status == SiteStatus::Enrolled);
+        if enrolled.is_empty() {
+            return;
+        }
+        let site = enrolled[self.dice.index(enrolled.len())].site.id;
+        if self.dice.chance(0.5) {
+            let answer = self.federation.suspend_site(&self.operator, site).await;
+            self.note("suspends", answer, |view| view.site.status == SiteStatus::Suspended);
+        } else {
+            let label = format!("quay {}", self.dice.below(100));
+            let patch = SitePatch { location_label: Some(Some(label.clone())), ..SitePatch::default() };
+            let answer = self.federation.patch_site(&self.operator, site, patch).await;
+            self.note("patches", answer, |view| view.site.location_label.as_ref() == Some(&label));
+        }
+    }
+
+    /// Checks that an acknowledged action shows.
+    fn note(
+        &self,
+        action: &str,
+        answer: Result<SiteView, RegistryError>,
+        shows: impl FnOnce(&SiteView) -> bool,
+    ) {
+        match answer {
+            Err(error) => self.tolerate(action, &error),
+            Ok(view) => {
+                self.env.observer.event(&format!("{action} {}", view.site.name));
+                let now = self.federation.site(&self.operator, view.site.id);
+                if !now.is_ok_and(|now| shows(&now)) {
+                    self.env.observer.violation(&format!("{action} {} does not show", view.site.name));
+                }
+            }
+        }
+    }
+
+    /// A node with a failing disk may be unavailable; nothing else is an excuse.
+    fn tolerate(&self, action: &str, error: &RegistryError) {
+        self.env.observer.event(&format!("{action}: {error}"));
+        if !matches!(error, RegistryError::Unavailable(_)) {
+            self.env.observer.violation(&format!("{action}: {error}"));
+        }
+    }
+}

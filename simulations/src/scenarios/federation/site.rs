@@ -1,0 +1,174 @@
+//! A site: it enrolls by the real handshake, then its callers keep its inventory busy.
+
+use std::time::Duration;
+
+use hansa_actors::error::{EnrollError, InventoryError, Unavailable};
+use hansa_actors::view::InventoryAnswer;
+use hansa_actors::{EnrollRequest, Federation};
+use hansa_model::enrollment::Role;
+use tokio::time::sleep;
+
+use super::books::Books;
+use super::node::{self, all_pages};
+use super::workload::{self, Call, Counts, Request};
+use crate::dice::Dice;
+use crate::invariants::Inventory;
+use crate::invariants::convergence::ShownSite;
+use crate::network::HostId;
+use crate::world::HostEnv;
+
+const COORDINATOR: HostId = HostId(0);
+/// After a call to which an actor did not answer, it may still happen this much later.
+const LATE_EFFECT: Duration = Duration::from_secs(40);
+
+pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
+    let node = node::start(&env, Role::Site).await?;
+    let mut seed = [0; 32];
+    env.entropy.fill(&mut seed);
+    let mut site = Site { federation: node.federation(), dice: Dice::from_seed(seed), env, books };
+    let key = site.federation.identity().public_key_pem;
+    site.books.open().site(site.env.host).key = Some(key);
+    loop {
+        site.show()?;
+        if site.federation.membership().enrollment.is_none() {
+            site.enroll().await?;
+        }
+        site.obey().await;
+        if site.env.clock.now() < site.books.work_ends && site.dice.chance(0.3) {
+            site.work().await;
+        }
+        sleep(site.dice.span(Duration::from_millis(500), Duration::from_millis(1_500))).await;
+    }
+}
+
+struct Site {
+    env: HostEnv,
+    books: Books,
+    federation: Federation,
+    dice: Dice,
+}
+
+impl Site {
+    /// Shows what the site holds, and checks it against what its callers were told.
+    fn show(&mut self) -> anyhow::Result<()> {
+        let rows = all_pages(|query| self.federation.inventory(query))?;
+        let hosts: Inventory = rows.into_iter().map(|(_, host)| (host.host_id, host)).collect();
+        let status = self.federation.sync_status();
+        let mut books = self.books.open();
+        let page = books.site(self.env.host);
+        if let Err(broken) = page.promised.check(&hosts) {
+            self.env.observer.violation(&broken);
+        }
+        page.shown = Some(ShownSite {
+            at: self.env.clock.now(),
+            id: self.federation.membership().enrollment.and_then(|enrollment| enrollment.site_id),
+            connection: status.connection.state,
+            depth: status.queue.depth,
+            leaves: status.queue.resync_leaves,
+            hosts,
+        });
+        Ok(())
+    }
+
+    async fn enroll(&mut self) -> anyhow::Result<()> {
+        let (token, key) = {
+            let mut books = self.books.open();
+            let token = books.site(self.env.host).invitation.clone();
+            (token, books.coordinator_key.clone())
+        };
+        let (Some(enrollment_token), Some(key)) = (token, key) else { return Ok(()) };
+        let address = self.env.address_of(COORDINATOR).to_string();
+        let request = EnrollRequest {
+            coordinator_url: format!("https://{address}"),
+            enrollment_token,
+            coordinator_identity_public_key_pem: key,
+            quic_address: Some(address),
+            sync_interval_seconds: None,
+        };
+        match self.federation.enroll(&Federation::local_operator(), request).await {
+            Ok(_) => self.env.observer.event("is enrolled"),
+            Err(EnrollError::Refused(reason)) => {
+                // The token that the coordinator knew may have been lost with its disk: ask for another.
+                self.env.observer.event(&format!("is refused: {reason}"));
+                self.books.open().site(self.env.host).invitation = None;
+            }
+            Err(EnrollError::Unreachable(_) | EnrollError::Unavailable(_)) => {
+                self.env.observer.event("does not get through to enroll");
+            }
+            Err(
+                error @ (EnrollError::Invalid(_)
+                | EnrollError::OtherCoordinator(_)
+                | EnrollError::CoordinatorIdentity
+                | EnrollError::WrongRole(_)),
+            ) => self.env.observer.violation(&format!("enrollment: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Does what the operator was asked for.
+    async fn obey(&mut self) {
+        let (remove, resync, held) = {
+            let mut books = self.books.open();
+            let page = books.site(self.env.host);
+            let asked = (std::mem::take(&mut page.remove), std::mem::take(&mut page.resync));
+            (asked.0, asked.1, page.promised.held().clone())
+        };
+        let resync = resync || (self.env.clock.now() < self.books.work_ends && self.dice.chance(0.004));
+        if !remove.is_empty() {
+            self.ask(workload::removal(&held, &remove)).await;
+        }
+        if resync {
+            let answer = self.federation.resync().await;
+            self.env.observer.event(&format!("resyncs: {}", answer.is_ok()));
+        }
+    }
+
+    async fn work(&mut self) {
+        let call = {
+            let mut books = self.books.open();
+            let held = books.site(self.env.host).promised.held().clone();
+            workload::draw(&mut self.dice, self.env.host, &held, &mut || books.draw())
+        };
+        self.ask(call).await;
+    }
+
+    /// Makes a call and writes down what was promised.
+    async fn ask(&mut self, call: Call) {
+        let Call { request, after, counts } = call;
+        if let Some(after) = after.clone() {
+            self.books.open().site(self.env.host).promised.begin(after);
+        }
+        let answer = match request {
+            Request::Put { entries, confirm } => self.federation.put_inventory(entries, confirm).await,
+            Request::Patch { changes } => self.federation.patch_inventory(changes).await,
+        };
+        self.settle(after.is_some(), counts, answer).await;
+    }
+
+    async fn settle(&mut self, fits: bool, counts: Counts, answer: Result<InventoryAnswer, InventoryError>) {
+        let Self { env, books, .. } = self;
+        match answer {
+            Ok(answer) => {
+                env.observer.event(&format!("was told {:?}", Counts::from(&answer)));
+                if !fits || Counts::from(&answer) != counts {
+                    let expected = if fits { "" } else { "a refusal instead of " };
+                    env.observer.violation(&format!("{answer:?}, expected {expected}{counts:?}"));
+                }
+                books.open().site(env.host).promised.acknowledged();
+            }
+            Err(InventoryError::Unavailable(unavailable)) => {
+                env.observer.event(&format!("was told that {unavailable}"));
+                if matches!(unavailable, Unavailable::Busy { .. }) {
+                    sleep(LATE_EFFECT).await;
+                }
+            }
+            Err(refusal) => {
+                env.observer.event(&format!("was refused: {refusal}"));
+                if fits {
+                    env.observer.violation(&format!("refused for no reason: {refusal}"));
+                }
+                books.open().site(env.host).promised.refused();
+            }
+        }
+    }
+}
