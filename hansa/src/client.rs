@@ -220,9 +220,12 @@ fn tls(authorities: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
 fn refusal(exit: Exit, status: u16, body: &Value, header_id: Option<String>) -> Failure {
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     let detail = text("detail").unwrap_or_else(|| format!("the node answered {status} without a reason"));
+    let code = text("code");
     // Other refusals name the next command themselves.
-    let next = (text("code").as_deref() == Some("removal_guard"))
-        .then_some("the same command with --confirm-removals");
+    let next =
+        (code.as_deref() == Some("removal_guard")).then_some("the same command with --confirm-removals");
+    // 502 says that a peer is at fault; one that answered with a refusal was reached.
+    let exit = if code.as_deref() == Some("coordinator_refused") { Exit::Conflict } else { exit };
     Failure {
         exit,
         what: with_bad_fields(detail, body),
@@ -277,6 +280,13 @@ mod tests {
 
         assert_eq!(failure.next.as_deref(), Some("the same command with --confirm-removals"));
         assert_eq!(failure.request_id.as_deref(), Some("id"));
+    }
+
+    #[test]
+    fn coordinator_that_refused_was_reached() {
+        let body = json!({"detail": "the coordinator refused", "code": "coordinator_refused"});
+
+        assert_eq!(refusal(Exit::Unreachable, 502, &body, None).exit, Exit::Conflict);
     }
 
     #[test]

@@ -313,7 +313,7 @@ impl Layer {
             public_url,
             role: self.role,
             drain: self.drain_seconds.map_or(DRAIN_WAIT_MAX, Duration::from_secs),
-            enforce_signatures: self.federation.enforce_signatures.unwrap_or(tls.is_some()),
+            enforce_signatures: self.federation.enforce_signatures.unwrap_or_else(|| tls.is_some()),
             tls,
             quic_listen: self.federation.listen,
             quic_advertise: self.federation.advertise,

@@ -147,13 +147,12 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     let mut lives = federation.live(&stopped);
     let name = signals.next().await;
     note(&format!("{name}: stopping"));
-    let ended = signals
-        .drain(async {
-            let _ = stop.send(true);
-            while lives.join_next().await.is_some() {}
-            federation.stop().await;
-        })
-        .await;
+    let draining = Box::pin(async {
+        let _ = stop.send(true);
+        while lives.join_next().await.is_some() {}
+        federation.stop().await;
+    });
+    let ended = signals.drain(draining).await;
     if let Some(path) = &args.ready_file {
         ready::clear(path);
     }

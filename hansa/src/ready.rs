@@ -12,7 +12,8 @@ pub(crate) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Failur
     let failed = |reason: String| {
         Failure::new(Exit::Failed, format!("the ready file {} cannot be written: {reason}", path.display()))
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut text = serde_json::to_string(content).map_err(|error| failed(error.to_string()))?;
     text.push('\n');
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(error.to_string()))?;
