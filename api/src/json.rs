@@ -14,18 +14,26 @@ use crate::problem::Problem;
 
 const NOT_A_COUNT: &str = "is not a whole number of zero or more";
 
-/// Reads a whole body.
+/// Reads a whole body, which is an object: serde would take an array for a structure too.
 ///
 /// The recursion limit of serde_json bounds the depth, the route's body limit the size; types are
 /// chosen so that a small body never becomes a large value.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if !is_object(bytes) {
+        return Err(Problem::new(Code::InvalidBody, "the body must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let member = first_member(error.path());
+        let member = first_member(&error);
         problem(error.inner(), member)
     })?;
     deserializer.end().map_err(|error| problem(&error, None))?;
     Ok(value)
+}
+
+/// Whether the text begins like an object.
+pub(crate) fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{')
 }
 
 fn problem(error: &serde_json::Error, member: Option<String>) -> Problem {
@@ -44,9 +52,13 @@ fn problem(error: &serde_json::Error, member: Option<String>) -> Problem {
     }
 }
 
-/// The member of the outermost object that is bad. Deeper steps may be keys that the caller chose.
-fn first_member(path: &serde_path_to_error::Path) -> Option<String> {
-    match path.iter().next()? {
+/// The member of the outermost object that is bad, if it is one of ours: the name of an unknown member is
+/// the caller's, and so may be the steps further down.
+fn first_member(error: &serde_path_to_error::Error<serde_json::Error>) -> Option<String> {
+    if error.inner().to_string().starts_with("unknown field") {
+        return None;
+    }
+    match error.path().iter().next()? {
         serde_path_to_error::Segment::Map { key } => Some(key.clone()),
         serde_path_to_error::Segment::Seq { .. }
         | serde_path_to_error::Segment::Enum { .. }
@@ -62,7 +74,7 @@ pub(crate) fn reason_for<T: DeserializeOwned>(bytes: &[u8]) -> String {
             Ok(()) => "it does not have the documented shape".to_owned(),
             Err(_) => "it is not one JSON value".to_owned(),
         },
-        Err(error) => match (error.inner().classify(), first_member(error.path())) {
+        Err(error) => match (error.inner().classify(), first_member(&error)) {
             (Category::Syntax | Category::Eof | Category::Io, _) => "it is not JSON".to_owned(),
             (Category::Data, Some(member)) => format!("{member}: {}", reason(error.inner())),
             (Category::Data, None) => reason(error.inner()),
@@ -183,6 +195,12 @@ mod tests {
         _map: std::collections::BTreeMap<String, Count>,
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Whole {
+        #[serde(rename = "n")]
+        _n: Lenient<Count>,
+    }
+
     fn refusal(body: &str) -> String {
         let problem = parse::<Sample>(body.as_bytes()).unwrap_err();
         serde_json::to_string(&problem.body("r")).unwrap()
@@ -221,9 +239,9 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused_without_a_deep_stack() {
-        let body = "[".repeat(1_000_000);
+        let body = format!("{{\"n\":{}", "[".repeat(1_000_000));
 
-        assert_eq!(parse::<Lenient<Count>>(body.as_bytes()).unwrap_err().code(), Code::InvalidJson);
+        assert_eq!(parse::<Whole>(body.as_bytes()).unwrap_err().code(), Code::InvalidJson);
     }
 
     proptest! {

@@ -106,6 +106,9 @@ pub(crate) fn too_long() -> String {
 
 /// Reads one entry from its exact bytes; numbers may be numeric text (contract B6).
 pub(crate) fn host_entry(bytes: &[u8]) -> Row<HostEntry> {
+    if !json::is_object(bytes) {
+        return Err("it is not a JSON object".to_owned());
+    }
     match serde_json::from_slice(bytes) {
         Ok(entry) => Ok(entry),
         Err(_) => with_numeric_text(bytes).ok_or_else(|| json::reason_for::<HostEntry>(bytes)),

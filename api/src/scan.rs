@@ -487,7 +487,7 @@ mod tests {
             ("{\"entries\":null}", FrameError::NotAnArray),
             ("{\"entries\":[1,]}", FrameError::Syntax(14)),
             ("{\"entries\":[]}x", FrameError::Syntax(14)),
-            ("{\"entries\":[],\"entries\":[]}", FrameError::Member(25)),
+            ("{\"entries\":[],\"entries\":[]}", FrameError::Member(24)),
             ("{\"entries\":[],\"other\":1}", FrameError::Member(22)),
         ] {
             assert_eq!(whole(Members::Entries, body), Err(error), "{body}");

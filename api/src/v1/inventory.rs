@@ -125,6 +125,7 @@ fn read_change(piece: Piece<'_>) -> Row<InventoryChange> {
         Piece::Removal(bytes) => serde_json::from_slice(bytes)
             .map(InventoryChange::Remove)
             .map_err(|_| json::reason_for::<String>(bytes)),
+        Piece::Line(bytes) if !json::is_object(bytes) => upsert(bytes),
         Piece::Line(bytes) => match serde_json::from_slice::<Removal>(bytes) {
             Ok(Removal { remove: Some(host) }) => Ok(InventoryChange::Remove(host)),
             Ok(Removal { remove: None }) => upsert(bytes),
@@ -146,6 +147,7 @@ mod tests {
         assert!(matches!(removal, Ok(InventoryChange::Remove(host)) if host == "x"));
         assert!(matches!(entry, Ok(InventoryChange::Upsert(entry)) if entry.host_id == "x"));
         assert!(read_change(Piece::Line(b"{\"remove\":7}")).is_err());
+        assert!(read_change(Piece::Line(b"[\"x\"]")).is_err());
         assert!(read_change(Piece::Removal(b"7")).is_err());
         assert!(
             matches!(read_change(Piece::Removal(b"\"y\"")), Ok(InventoryChange::Remove(host)) if host == "y")

@@ -205,3 +205,75 @@ pub(crate) fn queue_depth(request: &Request) -> Result<Answer, Problem> {
 pub(crate) async fn resync(request: Request, _operator: Arc<Operator>) -> Result<Answer, Problem> {
     Answer::ok(&QueueAnswer::from(request.federation.resync().await?))
 }
+
+#[cfg(test)]
+mod tests {
+    use hansa_model::SiteId;
+    use hansa_model::enrollment::Enrollment;
+    use hansa_model::machine::link::Connection;
+
+    use super::*;
+    use crate::json;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
+
+    fn connection() -> Connection {
+        let mut connection = Connection::default();
+        connection.succeeded(NOW);
+        connection
+    }
+
+    #[test]
+    fn membership_shows_no_credential() {
+        let enrollment = Enrollment {
+            coordinator_url: "https://hq.example.com".to_owned(),
+            coordinator_identity_key: [7; 32],
+            coordinator_tls_cert_pem: Some("PEM".to_owned()),
+            quic_address: Some("hq.example.com:7443".to_owned()),
+            status: EnrollmentStatus::Enrolled,
+            site_id: Some(SiteId(Uuid::from_u128(1))),
+            enrolled_at: Some(NOW),
+            sync_interval_seconds: 300,
+            inbound_bearer_hash: Some([8; 32]),
+        };
+        let view = MembershipView { enrollment: Some(enrollment), connection: connection() };
+
+        insta::assert_json_snapshot!(MembershipAnswer::from(view));
+    }
+
+    #[test]
+    fn node_that_never_enrolled_says_so() {
+        let view = MembershipView { enrollment: None, connection: Connection::default() };
+
+        let body = serde_json::to_value(MembershipAnswer::from(view)).unwrap();
+
+        assert_eq!(
+            body,
+            serde_json::json!({"licensed": true, "status": "not_enrolled", "coordinator": null})
+        );
+    }
+
+    #[test]
+    fn sync_status_has_the_connection_at_top_level() {
+        let queue = QueueView {
+            depth: 3,
+            by_payload_type: BTreeMap::from([("host_directory".to_owned(), 3)]),
+            ..QueueView::default()
+        };
+        let view = SyncStatusView { connection: connection(), enrolled: true, autonomous: false, queue };
+
+        insta::assert_json_snapshot!(SiteSyncStatus::from(view));
+    }
+
+    #[test]
+    fn enroll_takes_what_older_clients_send() {
+        let body =
+            br#"{"coordinator_url":"u","enrollment_token":"t","coordinator_identity_public_key_pem":"k",
+            "coordinator_tls_cert_pem":"c","site_tls_cert_pem":"s","sync_interval_seconds":60}"#;
+
+        let request = EnrollRequest::from(json::parse::<EnrollBody>(body).unwrap());
+
+        assert_eq!((request.coordinator_url.as_str(), request.sync_interval_seconds), ("u", Some(60)));
+        assert!(json::parse::<EnrollBody>(br#"{"coordinator_url":"u"}"#).is_err());
+    }
+}

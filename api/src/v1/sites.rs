@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hansa_actors::Federation;
+use hansa_actors::error::TrustError;
 use hansa_actors::view::{SiteFilter, SiteInvitation, SiteView};
 use hansa_model::limits::{site as limits, sync};
 use hansa_model::machine::registry::{NewSite, SitePatch};
@@ -418,6 +419,9 @@ pub(crate) async fn replace_identity_key(
 ) -> Result<Answer, Problem> {
     let site = request.site_id()?;
     let body: ReplaceIdentityKey = request.json().await?;
+    if Federation::parse_identity_key(&body.public_key_pem).is_err() {
+        return Err(TrustError::InvalidKey.into());
+    }
     let view = request.federation.replace_identity_key(&operator, site, &body.public_key_pem).await?;
     Answer::ok(&SiteAnswer::new(view))
 }
@@ -453,3 +457,87 @@ pub(crate) fn sync_timeline(request: &Request, operator: &Operator) -> Result<An
 
 const _: () = assert!(TIMELINE_LIMIT_DEFAULT as u64 <= sync::EVENTS_MAX);
 const _: () = assert!(limits::TOKEN_TTL_HOURS_MAX == 720, "the documentation of the bodies names it");
+
+#[cfg(test)]
+mod tests {
+    use hansa_model::Secret;
+    use hansa_model::machine::registry;
+    use hansa_model::site::SiteSync;
+
+    use super::*;
+    use crate::json;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
+
+    fn view() -> SiteView {
+        let new = NewSite {
+            name: "alpha".to_owned(),
+            url: "https://alpha.example.com/".to_owned(),
+            location_label: Some("Frankfurt".to_owned()),
+            identity_key: Some([9; 32]),
+            geo_latitude: Some(50.1),
+            geo_longitude: Some(8.6),
+            geo_country_code: Some("de".to_owned()),
+            ..NewSite::default()
+        };
+        let site = registry::create(SiteId(Uuid::from_u128(1)), NOW, &new, [1; 32]).unwrap().site;
+        let sync = SiteSync {
+            last_sync_at: Some(NOW),
+            last_sync_status: Some("success".to_owned()),
+            host_count: 12,
+            capabilities: vec!["commands".to_owned()],
+            queue_depth: Some(3),
+            ..SiteSync::default()
+        };
+        SiteView { site: Arc::new(site), sync, linked: true }
+    }
+
+    #[test]
+    fn site_has_the_documented_members_and_no_credential() {
+        insta::assert_json_snapshot!(SiteAnswer::new(view()));
+    }
+
+    #[test]
+    fn invitation_shows_the_token_once() {
+        let invitation = SiteInvitation {
+            view: view(),
+            enrollment_token: Secret::new("token".to_owned()),
+            expires_at: NOW,
+            join_code: Some(Secret::new("hansa1_code".to_owned())),
+        };
+
+        let body = serde_json::to_value(InvitationAnswer::from(invitation)).unwrap();
+
+        assert_eq!((&body["licensed"], &body["enrollment_token"]), (&true.into(), &"token".into()));
+        assert_eq!(body["enrollment_token_expires_at"], body["site"]["created_at"]);
+        assert_eq!(body["join_code"], "hansa1_code");
+    }
+
+    #[test]
+    fn patch_tells_absent_from_null_and_refuses_other_members() {
+        let patch: SitePatchBody = json::parse(br#"{"name":"n","location_label":null}"#).unwrap();
+
+        let patch = SitePatch::from(patch);
+
+        assert_eq!(patch.name.as_deref(), Some("n"));
+        assert_eq!((patch.location_label, patch.geo_latitude), (Some(None), None));
+        for body in
+            [r#"{"status":"enrolled"}"#, r#"{"name":null}"#, r#"{"sync_interval_seconds":-5}"#, "[]", "7"]
+        {
+            assert!(json::parse::<SitePatchBody>(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn event_of_a_timeline_says_success_or_error() {
+        let event = SyncEvent {
+            recorded_at: NOW,
+            success: false,
+            latency_ms: None,
+            queue_depth: Some(3),
+            host_count: None,
+        };
+
+        insta::assert_json_snapshot!(SyncEventBody::from(event));
+    }
+}
