@@ -1,1 +1,20 @@
-//! placeholder
+//! Whole nodes: one module per promise.
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod federation;
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod http_peer;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod search;
+#[cfg(test)]
+mod security;
+#[cfg(test)]
+mod supervision;
+#[cfg(test)]
+mod tidy;

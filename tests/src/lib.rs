@@ -1,1 +1,28 @@
-//! placeholder
+//! Fixtures for tests of whole nodes: real sockets, real files, real processes.
+//!
+//! | noun | is |
+//! | --- | --- |
+//! | [`TestNode`] | one node in this process: a temporary folder, QUIC and HTTP on free loopback ports |
+//! | [`TestFederation`] | a coordinator with enrolled sites |
+//! | [`TestProcess`] | the real program, killed by its process id |
+//! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
+//! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
+//! | [`eventually`] | the only way to wait: for a state, never for a time |
+
+mod federation;
+mod hosts;
+mod http;
+mod http_site;
+mod node;
+mod process;
+mod raw;
+mod waiting;
+
+pub use federation::{TestFederation, TestSite};
+pub use hosts::{host, host_id, rows_of};
+pub use http::{Answer, Api};
+pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
+pub use node::{TestClock, TestNode, all_scopes};
+pub use process::{TestProcess, binary, free_port};
+pub use raw::raw_exchange;
+pub use waiting::{WAIT_MAX, eventually};

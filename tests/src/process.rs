@@ -1,0 +1,166 @@
+//! The real program as a process of its own.
+//!
+//! The program is `$HANSA_TEST_BINARY`, or the dev profile's, built here when it is not up to date: cargo
+//! names another crate's program to nobody, and a stale one would prove nothing.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::http::Api;
+use crate::waiting::eventually;
+
+/// The program.
+///
+/// # Panics
+/// It does not build.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("HANSA_TEST_BINARY") {
+            return path.into();
+        }
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "hansa", "--bin", "hansa", "--message-format", "json"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        assert!(built.status.success(), "the program does not build");
+        let messages = String::from_utf8_lossy(&built.stdout).into_owned();
+        let executable = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "hansa")
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+        executable.expect("cargo names the program")
+    })
+}
+
+/// A port that nobody listens on now, for TCP and UDP.
+///
+/// # Panics
+/// There is none.
+pub fn free_port() -> u16 {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = tcp.local_addr().expect("a bound socket has an address").port();
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
+/// One `hansa serve` on fixed ports, so that it can be killed and started again.
+#[derive(Debug)]
+pub struct TestProcess {
+    folder: PathBuf,
+    arguments: Vec<String>,
+    port: u16,
+    child: Option<tokio::process::Child>,
+}
+
+impl TestProcess {
+    /// Starts a node of this role in this folder; returns when it answers.
+    pub async fn start(folder: &Path, role: &str) -> Self {
+        let port = free_port();
+        let arguments =
+            ["serve", "--role", role, "--log", "hansa=trace,hansa_actors=trace,hansa_api=trace,info"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain([
+                    format!("--data-dir={}", folder.join("data").display()),
+                    format!("--listen=127.0.0.1:{port}"),
+                    format!("--federation-listen=127.0.0.1:{port}"),
+                    format!("--ready-file={}", folder.join("ready.json").display()),
+                ])
+                .collect();
+        let mut process = Self { folder: folder.to_owned(), arguments, port, child: None };
+        process.boot().await;
+        process
+    }
+
+    /// Starts it again.
+    ///
+    /// # Panics
+    /// It runs already, or ends before it is ready.
+    pub async fn boot(&mut self) {
+        assert!(self.child.is_none(), "the process runs already");
+        let ready = self.folder.join("ready.json");
+        let _ = std::fs::remove_file(&ready);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .expect("a file for the log");
+        let mut child = tokio::process::Command::new(binary())
+            .args(&self.arguments)
+            .env("HANSA_NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        eventually("the node writes its ready file", async || {
+            if let Ok(Some(status)) = child.try_wait() {
+                panic!("the node ended with {status}: {}", self.log());
+            }
+            ready.exists().then_some(())
+        })
+        .await;
+        self.child = Some(child);
+    }
+
+    /// Ends it as a power cut would: SIGKILL by its id.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub async fn kill(&mut self) {
+        let mut child = self.child.take().expect("the process runs");
+        child.kill().await.expect("our own child can be killed");
+    }
+
+    /// Where its files are.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Runs the program's command line against this node and gives what it printed.
+    ///
+    /// # Panics
+    /// It fails.
+    pub async fn run(&self, arguments: &[&str]) -> String {
+        let output = tokio::process::Command::new(binary())
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("the program starts");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "hansa {}: {errors}", arguments.join(" "));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// HTTP as an operator with every scope.
+    pub async fn api(&self) -> Api {
+        let token = self.run(&["token", "mint", "--scope", "all", "--ttl", "24h"]).await;
+        Api::new(format!("http://127.0.0.1:{}", self.port)).bearer(token.trim())
+    }
+
+    /// Base URL of the node.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
