@@ -19,6 +19,7 @@
 mod context;
 mod coordinator;
 mod directory;
+mod drain;
 mod endpoint;
 mod enroll;
 pub mod error;

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hansa_model::directory::digest;
-use hansa_model::host::HostChange;
+use hansa_model::host::{HostChange, HostEntry};
 use hansa_model::limits::sync as limits;
+use hansa_model::machine::link;
 use hansa_model::machine::outbox::{Cursor, Frozen, Outbox, Standing};
 use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Position};
 use hansa_model::{HostId, Timestamp};
@@ -32,6 +33,8 @@ const CURSOR: &str = "cursor";
 const FROZEN: &str = "frozen";
 /// Payload types of the contract that ride in batches beside host changes.
 pub(crate) const METADATA: &str = "site_metadata";
+/// The full snapshot of an HTTP peer; host changes in `depth` count under it.
+pub(crate) const HOST_DIRECTORY: &str = "host_directory";
 /// See [`METADATA`].
 pub(crate) const HOST_ROLLUP: &str = "host_rollup";
 
@@ -63,9 +66,34 @@ pub(crate) enum SyncQueueMessage {
     Differences { branches: Vec<BranchLeaves> },
     /// Send everything again, leaf by leaf. Answers with what waits then.
     Resync { reply: RpcReplyPort<QueueView> },
+    /// What an HTTP peer must be sent now: queued payloads past their back-off, oldest first, and a full
+    /// snapshot when host changes wait or `snapshot` asks for one.
+    Deliveries { snapshot: bool, reply: RpcReplyPort<Vec<Delivery>> },
+    /// An HTTP peer took a delivery. Answers once it is taken out; only the version that was sent is.
+    Delivered { delivery: DeliveryId, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// An HTTP peer refused a delivery for good. Counts towards its death; no answer.
+    Undeliverable { delivery: DeliveryId, error: String },
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
     DangerPanic,
+}
+
+/// One thing that waits for an HTTP peer.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) id: DeliveryId,
+    pub(crate) payload_type: String,
+    /// The exact bytes to post.
+    pub(crate) body: Bytes,
+}
+
+/// Which delivery an answer is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DeliveryId {
+    /// A queued payload, by order and version.
+    Entry(u64, u64),
+    /// A full snapshot that holds every change up to this log position.
+    Snapshot(u64),
 }
 
 pub(crate) struct SyncQueueActor {
@@ -145,6 +173,15 @@ impl Actor for SyncQueueActor {
                 self.wake.notify_one();
                 let _ = reply.send((**self.view.load()).clone());
             }
+            SyncQueueMessage::Deliveries { snapshot, reply } => {
+                let _ = reply.send(self.deliveries(state, snapshot));
+            }
+            SyncQueueMessage::Delivered { delivery, reply } => {
+                let _ = reply.send(self.delivered(state, delivery).await);
+            }
+            SyncQueueMessage::Undeliverable { delivery, error } => {
+                self.undeliverable(state, delivery, error).await;
+            }
             #[cfg(feature = "testing")]
             SyncQueueMessage::DangerPanic => panic!("asked to fail"),
         }
@@ -179,7 +216,7 @@ impl SyncQueueActor {
         let hosts = state.outbox.depth();
         let mut by_payload_type = BTreeMap::new();
         if hosts > 0 {
-            by_payload_type.insert("host_directory".to_owned(), hosts);
+            by_payload_type.insert(HOST_DIRECTORY.to_owned(), hosts);
         }
         for entry in state.entries.values() {
             *by_payload_type.entry(entry.payload_type.clone()).or_default() += 1;
@@ -367,6 +404,92 @@ impl SyncQueueActor {
             state.outbox.repair(differing);
             self.wake.notify_one();
         }
+    }
+}
+
+// HTTP peers.
+impl SyncQueueActor {
+    fn deliveries(&self, state: &SyncQueueState, snapshot: bool) -> Vec<Delivery> {
+        let now = self.context.now();
+        let ready = |entry: &&QueueEntry| {
+            let wait = link::entry_wait(entry.attempts, self.context.entropy.u64());
+            entry.attempts < limits::ATTEMPTS_MAX
+                && entry.last_attempt_at.is_none_or(|tried| tried.after(wait) <= now)
+        };
+        let mut deliveries: Vec<Delivery> = state
+            .entries
+            .iter()
+            .filter(|(_, entry)| ready(entry))
+            .map(|(order, entry)| Delivery {
+                id: DeliveryId::Entry(*order, entry.version),
+                payload_type: entry.payload_type.clone(),
+                body: entry.payload.clone().into(),
+            })
+            .collect();
+        if snapshot || state.outbox.depth() > 0 {
+            deliveries.push(Delivery {
+                id: DeliveryId::Snapshot(state.outbox.recorded_through()),
+                payload_type: HOST_DIRECTORY.to_owned(),
+                body: self.snapshot(),
+            });
+        }
+        deliveries
+    }
+
+    /// The documented directory push: all hosts, members sorted.
+    fn snapshot(&self) -> Bytes {
+        let mut body = br#"{"entries":["#.to_vec();
+        let mut first = true;
+        self.shard.read().for_each_row(|row| {
+            // Through a value, whose members are sorted; plain data has a JSON form.
+            let entry = HostEntry::from(&row.to_host());
+            if let Ok(entry) = serde_json::to_value(entry) {
+                if !std::mem::take(&mut first) {
+                    body.push(b',');
+                }
+                body.extend_from_slice(entry.to_string().as_bytes());
+            }
+        });
+        body.extend_from_slice(b"]}");
+        body.into()
+    }
+
+    async fn delivered(&self, state: &mut SyncQueueState, delivery: DeliveryId) -> Result<(), Unavailable> {
+        let mut batch = Batch::new();
+        match delivery {
+            DeliveryId::Snapshot(through) => {
+                let cursor = state.outbox.covered(through);
+                batch.put::<table::Outbox>(CURSOR, &plain(&cursor));
+                self.context.commit(Lane::Ingest, batch).await?;
+                state.outbox.settle(cursor);
+                state.recorded.retain(|position, _| *position > cursor.floor);
+            }
+            DeliveryId::Entry(order, version) => {
+                let Some(entry) = state.entries.get(&order).filter(|entry| entry.version == version) else {
+                    return Ok(());
+                };
+                batch
+                    .delete::<table::Queue>(&order)
+                    .delete::<table::QueueKeys>(entry.dedup_key.as_str());
+                self.context.commit(Lane::Ingest, batch).await?;
+                state.entries.remove(&order);
+            }
+        }
+        Ok(())
+    }
+
+    async fn undeliverable(&self, state: &mut SyncQueueState, delivery: DeliveryId, error: String) {
+        let DeliveryId::Entry(order, version) = delivery else { return };
+        let Some(entry) = state.entries.get_mut(&order).filter(|entry| entry.version == version) else {
+            return;
+        };
+        entry.attempts += 1;
+        entry.last_attempt_at = Some(self.context.now());
+        entry.last_error = Some(error);
+        let mut batch = Batch::new();
+        batch.put::<table::Queue>(&order, entry);
+        // Without the count on disk the entry is only tried once more after a restart.
+        let _ = self.context.commit(Lane::Ingest, batch).await;
     }
 }
 

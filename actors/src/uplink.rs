@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_model::enrollment::EnrollmentStatus;
-use hansa_model::limits::sync as limits;
+use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
+use hansa_model::limits::{site as site_limits, sync as limits};
 use hansa_model::machine::link::{self, Connection};
 use hansa_model::sync::BatchRefusal;
 use hansa_transport::wire::{Batch, Down, Hello, Up, WIRE_VERSION};
@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::context::Context;
+use crate::drain::Drain;
 use crate::error::Unavailable;
 use crate::membership::Membership;
 use crate::supervision::{Handle, Tied};
@@ -50,7 +51,12 @@ pub(crate) enum Ended {
     Removed,
     /// Another try may help.
     Failed(String),
+    /// A pass to an HTTP peer is done; the next one is an interval away.
+    Drained,
 }
+
+/// Between full snapshots to an HTTP peer for which nothing waits: it has no digests to compare.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(3_600);
 
 pub(crate) struct UplinkActor {
     pub(crate) context: Arc<Context>,
@@ -64,6 +70,7 @@ pub(crate) struct UplinkState {
     connection: Connection,
     session: Option<Tied>,
     redial: Option<Tied>,
+    snapshot_at: Option<Instant>,
 }
 
 impl Actor for UplinkActor {
@@ -77,7 +84,7 @@ impl Actor for UplinkActor {
         (): (),
     ) -> Result<UplinkState, ActorProcessingErr> {
         myself.cast(UplinkMessage::Dial)?;
-        Ok(UplinkState { connection: Connection::default(), session: None, redial: None })
+        Ok(UplinkState { connection: Connection::default(), session: None, redial: None, snapshot_at: None })
     }
 
     async fn handle(
@@ -110,7 +117,10 @@ impl UplinkActor {
             state.session = None;
             return;
         };
-        let Some(address) = enrollment.quic_address.clone() else { return };
+        let Some(address) = enrollment.quic_address.clone() else {
+            self.post(myself, state, &enrollment);
+            return;
+        };
         let session = Session {
             context: Arc::clone(&self.context),
             endpoint: self.endpoint.clone(),
@@ -127,6 +137,25 @@ impl UplinkActor {
         }));
     }
 
+    /// One pass to a peer that speaks only HTTP.
+    fn post(&self, myself: &ActorRef<UplinkMessage>, state: &mut UplinkState, enrollment: &Enrollment) {
+        let drain = Drain {
+            context: Arc::clone(&self.context),
+            queue: self.queue.clone(),
+            coordinator_url: enrollment.coordinator_url.clone(),
+            site: enrollment.site_id,
+            snapshot: state.snapshot_at.is_none_or(|at| at.elapsed() >= SNAPSHOT_INTERVAL),
+        };
+        if drain.snapshot {
+            state.snapshot_at = Some(Instant::now());
+        }
+        let myself = myself.clone();
+        state.session = Some(Tied::spawn(async move {
+            let why = drain.run().await;
+            let _ = myself.cast(UplinkMessage::Ended { why });
+        }));
+    }
+
     async fn ended(
         &self,
         myself: &ActorRef<UplinkMessage>,
@@ -135,9 +164,22 @@ impl UplinkActor {
     ) -> Result<(), Unavailable> {
         state.session = None;
         let failures = state.connection.consecutive_failures.saturating_add(1);
-        let wait = link::redial_wait(failures, self.context.entropy.u64());
+        let enrollment = self.membership.enrolled();
+        let over_http = enrollment.as_ref().is_some_and(|enrollment| enrollment.quic_address.is_none());
+        let mut wait = match (over_http, &enrollment) {
+            (true, Some(_)) => link::reconnect_wait(failures),
+            _ => link::redial_wait(failures, self.context.entropy.u64()),
+        };
         let now = self.context.now();
         match why {
+            Ended::Drained => {
+                state.connection.succeeded(now);
+                self.membership.set_status(EnrollmentStatus::Enrolled).await?;
+                let seconds = enrollment.map_or(site_limits::SYNC_INTERVAL_SECONDS_DEFAULT, |enrollment| {
+                    enrollment.sync_interval_seconds.max(site_limits::SYNC_INTERVAL_SECONDS_MIN)
+                });
+                wait = Duration::from_secs(seconds.into());
+            }
             Ended::Suspended => {
                 info!("the coordinator has suspended this site: the queue is kept");
                 self.membership.set_status(EnrollmentStatus::Suspended).await?;

@@ -215,6 +215,18 @@ impl Outbox {
         Some(Cursor { acknowledged: *position, floor: frozen.through.max(self.cursor.floor) })
     }
 
+    /// The progress that an accepted full snapshot means, taken when `through` was the last change in it. An
+    /// HTTP peer gives no position; what it holds is what the snapshot said.
+    pub const fn covered(&self, through: u64) -> Cursor {
+        let floor = if through > self.cursor.floor { through } else { self.cursor.floor };
+        Cursor { acknowledged: self.cursor.acknowledged, floor }
+    }
+
+    /// The log position of the last recorded change.
+    pub fn recorded_through(&self) -> u64 {
+        self.pending.back().map_or(self.cursor.floor, |(position, _)| *position)
+    }
+
     /// Takes over progress that is now on disk.
     pub fn settle(&mut self, cursor: Cursor) {
         self.frozen = None;
@@ -324,6 +336,18 @@ mod tests {
         assert_eq!(outbox.depth(), 3);
         // Whatever the coordinator holds, a frozen reset goes out again until it is acknowledged.
         assert_eq!(outbox.standing(&Position::default().advanced(1, 1, b"q")), Standing::Resend);
+    }
+
+    #[test]
+    fn accepted_snapshot_covers_what_it_held_and_nothing_later() {
+        let mut outbox = outbox();
+        let through = outbox.recorded_through();
+        outbox.recorded(4, vec![id(1)]);
+
+        outbox.settle(outbox.covered(through));
+
+        assert_eq!(outbox.depth(), 1);
+        assert_eq!(outbox.cursor().floor, 3);
     }
 
     #[test]
