@@ -555,6 +555,21 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_image_holds_what_was_durable_then() {
+        let disk = disk_with("a", b"old");
+        disk.keep_image();
+        let file = disk.mount().open("a").unwrap();
+        file.write(0, b"new").unwrap();
+        file.sync_data().unwrap();
+
+        disk.crash(Crash::Power(Loss::All));
+        assert_eq!(read_all(&disk.mount(), "a"), b"new");
+        disk.restore_image();
+
+        assert_eq!(read_all(&disk.mount(), "a"), b"old");
+    }
+
+    #[test]
     fn a_power_loss_takes_what_was_not_synced_and_leaves_what_was() {
         let disk = disk_with("a", b"old");
         disk.mount().open("a").unwrap().write(0, b"new").unwrap();

@@ -3,6 +3,7 @@
 //! An invariant is told what the world did and answers with the sentence that fails the run. The table in
 //! the crate's README lists them with the scenario that checks each one.
 
+pub mod acknowledged_decisions;
 pub mod acknowledged_inventory;
 pub mod convergence;
 pub mod exact_counters;

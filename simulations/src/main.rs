@@ -21,6 +21,9 @@ struct Arguments {
     /// Run each seed of a range, as in 0..20, in a process of its own; the first one twice
     #[arg(long, value_parser = seed_range, conflicts_with_all = ["seed", "log"])]
     seeds: Option<Range<u64>>,
+    /// Run the seeds of `regressions.txt`, each in a process of its own
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "log"])]
+    regressions: bool,
     /// What is run
     #[arg(long, value_enum, default_value_t)]
     scenario: Scenario,
@@ -68,8 +71,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let run = arguments.run();
     let mut out = std::io::stdout().lock();
+    let binary = std::env::current_exe()?;
     let passed = match arguments.seeds {
-        Some(seeds) => replay::sweep(&std::env::current_exe()?, seeds, &run, &mut out)? == 0,
+        Some(seeds) => replay::sweep(&binary, seeds, &run, &mut out)? == 0,
+        None if arguments.regressions => replay::replay_regressions(&binary, &run, &mut out)? == 0,
         None => run_one(&run, &mut out)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use crate::hooks;
-use crate::scenario::Run;
+use crate::scenario::{Run, Scenario};
 use crate::trace::{Trace, TraceSummary, first_difference};
 use crate::watch::{self, Violations};
 use crate::world::World;
@@ -208,6 +208,39 @@ pub fn sweep(binary: &Path, seeds: Range<u64>, base: &Run, out: &mut impl Write)
         }
     }
     writeln!(out, "{} of {count} seeds passed", count - failed)?;
+    Ok(failed)
+}
+
+/// Seeds that failed once, or that alone found a fault put in on purpose.
+const REGRESSIONS: &str = include_str!("../regressions.txt");
+
+/// Reads the list of seeds that must never fail again.
+///
+/// # Errors
+/// Names the line that is not `seed seconds sites`.
+pub fn regressions(base: &Run) -> anyhow::Result<Vec<Run>> {
+    let lines = REGRESSIONS.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let parse = |line: &str| -> anyhow::Result<Run> {
+        let numbers: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [seed, seconds, sites] = numbers[..] else { bail!("three numbers are needed") };
+        let (length, sites) = (Duration::from_secs(seconds), u16::try_from(sites)?);
+        Ok(Run { seed, length, sites, scenario: Scenario::Federation, log: None, ..base.clone() })
+    };
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| parse(line).with_context(|| format!("regressions.txt: {line:?}")))
+        .collect()
+}
+
+/// Runs every seed of the list in a child. Answers how many failed.
+///
+/// # Errors
+/// When the list does not parse or a child cannot run.
+pub fn replay_regressions(binary: &Path, base: &Run, out: &mut impl Write) -> anyhow::Result<u64> {
+    let mut failed = 0;
+    for run in regressions(base)? {
+        failed += report(out, &run, &run_in_child(binary, &run)?)?;
+    }
     Ok(failed)
 }
 

@@ -17,6 +17,11 @@ impl AcknowledgedInventory {
         &self.held
     }
 
+    /// Whether a call is without an answer; see [`Self::check`].
+    pub const fn is_uncertain(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// A call has left; if it happens, the inventory is `after`.
     pub fn begin(&mut self, after: Inventory) {
         self.in_flight = Some(after);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hansa_simulations::hooks::Hooks;
 use hansa_simulations::replay::{self, run_in_child, run_twice};
-use hansa_simulations::scenario::Run;
+use hansa_simulations::scenario::{Run, Scenario};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hansa-simulations");
 
@@ -26,6 +26,24 @@ fn the_same_seed_in_two_processes_gives_the_same_bytes() {
 
         assert!(outcome.passed, "{}", outcome.output);
     }
+}
+
+#[test]
+fn the_smallest_scenario_repeats_too() {
+    let run = Run { scenario: Scenario::Echo, ..short_run(1) };
+
+    let outcome = run_twice(Path::new(BINARY), &run).unwrap();
+
+    assert!(outcome.passed, "{}", outcome.output);
+}
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    let mut printed = Vec::new();
+
+    let failed = replay::replay_regressions(Path::new(BINARY), &short_run(0), &mut printed).unwrap();
+
+    assert_eq!(failed, 0, "{}", String::from_utf8_lossy(&printed));
 }
 
 #[test]
@@ -69,6 +87,6 @@ fn the_replay_command_names_everything_that_the_run_depends_on() {
 
     assert_eq!(
         command,
-        "cargo run --release -p hansa-simulations -- --seed 7 --scenario echo --seconds 180 --sites 3"
+        "cargo run --release -p hansa-simulations -- --seed 7 --scenario federation --seconds 180 --sites 3"
     );
 }

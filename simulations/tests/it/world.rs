@@ -72,6 +72,30 @@ fn a_crashed_host_is_silent_until_it_boots_and_then_shows_the_worlds_time() {
 }
 
 #[test]
+fn a_restored_host_boots_with_the_disk_of_the_copy() {
+    in_world(|world| {
+        let names = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&names);
+        let host = world.add_host("keeper", move |env: HostEnv| {
+            seen.lock().unwrap().push(env.folder.names().unwrap());
+            async move {
+                loop {
+                    env.folder.create(&format!("second {}", env.clock.now().nanos() / 1_000_000_000))?;
+                    env.folder.sync()?;
+                    sleep(SECOND).await;
+                }
+            }
+        });
+        let noon = |second| seconds(second).after(SECOND / 2);
+        world.plan([(noon(0), Fault::KeepImage(host)), (noon(3), Fault::RestoreImage(host))]);
+
+        world.run_until(noon(6));
+
+        assert_eq!(*names.lock().unwrap(), [vec![], vec!["second 0".to_owned()]]);
+    });
+}
+
+#[test]
 fn tasks_that_a_program_spawned_vanish_with_its_host() {
     in_world(|world| {
         let diary = Diary::default();

@@ -7,6 +7,7 @@ use hansa_model::site::SiteStatus;
 use hansa_model::{HostId, Secret};
 
 use crate::clock::SimTime;
+use crate::invariants::acknowledged_decisions::AcknowledgedDecisions;
 use crate::invariants::acknowledged_inventory::AcknowledgedInventory;
 use crate::invariants::convergence::{ShownCoordinator, ShownSite};
 use crate::invariants::ordered_rows::OrderedRows;
@@ -28,7 +29,9 @@ pub(super) struct Pages {
     pub(super) sites: BTreeMap<network::HostId, SitePage>,
     pub(super) ordered: OrderedRows,
     drawn: u64,
-    has_coordinator_image: bool,
+    pub(super) decided: AcknowledgedDecisions,
+    /// What was decided when the image of the coordinator's disk was taken.
+    decided_in_image: Option<AcknowledgedDecisions>,
 }
 
 /// One site.
@@ -83,12 +86,13 @@ impl Pages {
         if let Some(page) = self.sites.get_mut(&host) {
             page.promised_in_image = Some(page.promised.clone());
         } else {
-            self.has_coordinator_image = true;
+            self.decided_in_image = Some(self.decided.clone());
         }
     }
 
     pub(super) fn has_image(&self, host: network::HostId) -> bool {
-        self.sites.get(&host).map_or(self.has_coordinator_image, |page| page.promised_in_image.is_some())
+        let of_coordinator = self.decided_in_image.is_some();
+        self.sites.get(&host).map_or(of_coordinator, |page| page.promised_in_image.is_some())
     }
 
     /// A host's disk went back to the copy: what was promised since is off.
@@ -96,6 +100,7 @@ impl Pages {
         let drawn = self.drawn;
         let Some(page) = self.sites.get_mut(&host) else {
             self.ordered.coordinator_went_back(drawn);
+            self.decided = self.decided_in_image.clone().unwrap_or_default();
             return;
         };
         if let Some(promised) = page.promised_in_image.clone() {

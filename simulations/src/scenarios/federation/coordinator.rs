@@ -1,6 +1,7 @@
 //! The coordinator: its operator invites, suspends, resumes and renames; the oracle watches its directory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_actors::Federation;
@@ -9,12 +10,13 @@ use hansa_actors::view::{SiteFilter, SiteView};
 use hansa_model::enrollment::Role;
 use hansa_model::machine::registry::{NewSite, SitePatch};
 use hansa_model::scope::Operator;
-use hansa_model::site::SiteStatus;
+use hansa_model::site::{Site, SiteStatus};
 use tokio::time::sleep;
 
 use super::books::Books;
 use super::node::{self, all_pages};
 use crate::dice::Dice;
+use crate::invariants::acknowledged_decisions::Decision;
 use crate::invariants::convergence::ShownCoordinator;
 use crate::invariants::{Rows, exact_counters};
 use crate::network::HostId;
@@ -70,7 +72,9 @@ impl Coordinator {
         }
         let mut books = self.books.open();
         let counters = exact_counters::check(&rows, &self.federation.directory(&self.operator));
-        for broken in [books.ordered.check(&rows), counters].into_iter().filter_map(Result::err) {
+        let said = sites.iter().map(|view| (view.site.id, decision(&view.site))).collect();
+        let decisions = books.decided.check(&said);
+        for broken in [books.ordered.check(&rows), counters, decisions].into_iter().filter_map(Result::err) {
             self.env.observer.violation(&broken);
         }
         books.coordinator = Some(ShownCoordinator {
@@ -124,10 +128,9 @@ impl Coordinator {
         if let Some(view) = suspended
             && (over || self.dice.chance(0.05))
         {
-            let answer = self.federation.resume_site(&self.operator, view.site.id).await;
-            self.note("resumes", answer, |view| view.site.status == SiteStatus::Enrolled);
+            self.resume(&view.site).await;
         }
-        if over || !self.dice.chance(0.03) {
+        if over || !self.dice.chance(0.04) {
             return;
         }
         let mut enrolled = self.sites();
@@ -135,33 +138,37 @@ impl Coordinator {
         if enrolled.is_empty() {
             return;
         }
-        let site = enrolled[self.dice.index(enrolled.len())].site.id;
-        if self.dice.chance(0.5) {
-            let answer = self.federation.suspend_site(&self.operator, site).await;
-            self.note("suspends", answer, |view| view.site.status == SiteStatus::Suspended);
-        } else {
-            let label = format!("quay {}", self.dice.below(100));
-            let patch = SitePatch { location_label: Some(Some(label.clone())), ..SitePatch::default() };
-            let answer = self.federation.patch_site(&self.operator, site, patch).await;
-            self.note("patches", answer, |view| view.site.location_label.as_ref() == Some(&label));
-        }
+        let site = Arc::clone(&enrolled[self.dice.index(enrolled.len())].site);
+        if self.dice.chance(0.5) { self.suspend(&site).await } else { self.patch(&site).await }
     }
 
-    /// Checks that an acknowledged action shows.
-    fn note(
-        &self,
-        action: &str,
-        answer: Result<SiteView, RegistryError>,
-        shows: impl FnOnce(&SiteView) -> bool,
-    ) {
+    async fn resume(&self, site: &Site) {
+        let asked = Decision { status: SiteStatus::Enrolled, ..decision(site) };
+        self.books.open().decided.begin(site.id, asked);
+        self.note("resumes", self.federation.resume_site(&self.operator, site.id).await);
+    }
+
+    async fn suspend(&self, site: &Site) {
+        let asked = Decision { status: SiteStatus::Suspended, ..decision(site) };
+        self.books.open().decided.begin(site.id, asked);
+        self.note("suspends", self.federation.suspend_site(&self.operator, site.id).await);
+    }
+
+    async fn patch(&mut self, site: &Site) {
+        let label = Some(format!("quay {}", self.dice.below(100)));
+        let asked = Decision { label: label.clone(), ..decision(site) };
+        self.books.open().decided.begin(site.id, asked);
+        let patch = SitePatch { location_label: Some(label), ..SitePatch::default() };
+        self.note("patches", self.federation.patch_site(&self.operator, site.id, patch).await);
+    }
+
+    /// Writes down what the operator was told; the next look at the sites compares.
+    fn note(&self, action: &str, answer: Result<SiteView, RegistryError>) {
         match answer {
             Err(error) => self.tolerate(action, &error),
             Ok(view) => {
                 self.env.observer.event(&format!("{action} {}", view.site.name));
-                let now = self.federation.site(&self.operator, view.site.id);
-                if !now.is_ok_and(|now| shows(&now)) {
-                    self.env.observer.violation(&format!("{action} {} does not show", view.site.name));
-                }
+                self.books.open().decided.acknowledged();
             }
         }
     }
@@ -173,4 +180,8 @@ impl Coordinator {
             self.env.observer.violation(&format!("{action}: {error}"));
         }
     }
+}
+
+fn decision(site: &Site) -> Decision {
+    Decision { status: site.status, label: site.location_label.clone() }
 }

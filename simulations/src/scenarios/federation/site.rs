@@ -35,7 +35,10 @@ pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
         }
         site.obey().await;
         if site.env.clock.now() < site.books.work_ends && site.dice.chance(0.3) {
-            site.work().await;
+            // Callers come in bursts, so that changes arrive while a batch is under way.
+            for _ in 0..=site.dice.below(4) {
+                site.work().await;
+            }
         }
         sleep(site.dice.span(Duration::from_millis(500), Duration::from_millis(1_500))).await;
     }
@@ -124,6 +127,9 @@ impl Site {
     }
 
     async fn work(&mut self) {
+        if self.books.open().site(self.env.host).promised.is_uncertain() {
+            return;
+        }
         let call = {
             let mut books = self.books.open();
             let held = books.site(self.env.host).promised.held().clone();
