@@ -46,11 +46,11 @@ impl Drain {
             return Ended::Failed("the membership has no site id: enroll again".to_owned());
         };
         let snapshot = self.snapshot;
-        let deliveries =
-            match self.queue.call(|reply| SyncQueueMessage::Deliveries { snapshot, reply }).await {
-                Ok(deliveries) => deliveries,
-                Err(error) => return Ended::Failed(error.to_string()),
-            };
+        let deliveries = match self.queue.call(|reply| SyncQueueMessage::Deliveries { snapshot, reply }).await
+        {
+            Ok(deliveries) => deliveries,
+            Err(error) => return Ended::Failed(error.to_string()),
+        };
         for delivery in deliveries {
             let Some(route) = route(&delivery.payload_type) else { continue };
             let url = format!("{}/api/v1/federation/sites/{site}/{route}", self.coordinator_url);

@@ -174,7 +174,7 @@ pub(crate) async fn serve_link(site: ActorRef<SiteMessage>, link: Link, number: 
     let code = tokio::select! {
         biased;
         code = serve_ingest(&site, &link) => code,
-        () = drain(control) => CloseCode::NotEnrolled,
+        () = drain(control) => CloseCode::ShuttingDown,
     };
     link.close(code);
     let _ = site.cast(SiteMessage::LinkDown { link: number });

@@ -468,9 +468,7 @@ impl SyncQueueActor {
                 let Some(entry) = state.entries.get(&order).filter(|entry| entry.version == version) else {
                     return Ok(());
                 };
-                batch
-                    .delete::<table::Queue>(&order)
-                    .delete::<table::QueueKeys>(entry.dedup_key.as_str());
+                batch.delete::<table::Queue>(&order).delete::<table::QueueKeys>(entry.dedup_key.as_str());
                 self.context.commit(Lane::Ingest, batch).await?;
                 state.entries.remove(&order);
             }

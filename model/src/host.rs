@@ -309,9 +309,8 @@ impl HostEntry {
     /// The entry is refused as [`SkippedEntry`] says; nothing else is affected.
     pub fn merge(self, stored: Option<HostRow<'_>>, now: Timestamp) -> Result<Host, SkippedEntry> {
         let host_id: HostId = self.host_id.parse()?;
-        let keep = |given: Patch<String>, stored: Option<&str>| {
-            given.unwrap_or_else(|| stored.map(str::to_owned))
-        };
+        let keep =
+            |given: Patch<String>, stored: Option<&str>| given.unwrap_or_else(|| stored.map(str::to_owned));
         if let (Some(mtime), Some(row)) = (self.mtime, stored)
             && mtime < row.mtime
         {
@@ -415,9 +414,11 @@ pub(crate) mod tests {
     #[test]
     fn absent_keeps_and_null_clears() {
         let stored = host(1);
-        let entry: HostEntry =
-            serde_json::from_str(&format!(r#"{{"host_id":"{}","ipv4":null,"status":"down"}}"#, stored.host_id))
-                .unwrap();
+        let entry: HostEntry = serde_json::from_str(&format!(
+            r#"{{"host_id":"{}","ipv4":null,"status":"down"}}"#,
+            stored.host_id
+        ))
+        .unwrap();
 
         let merged = entry.merge(Some(stored.as_row()), Timestamp::from_secs(1_795_000_001)).unwrap();
 
@@ -438,7 +439,8 @@ pub(crate) mod tests {
 
     #[test]
     fn unknown_host_without_a_name_is_skipped() {
-        let entry = HostEntry { host_id: HostId(uuid::Uuid::from_u128(1)).to_string(), ..HostEntry::default() };
+        let entry =
+            HostEntry { host_id: HostId(uuid::Uuid::from_u128(1)).to_string(), ..HostEntry::default() };
 
         assert_eq!(entry.merge(None, Timestamp::EPOCH), Err(SkippedEntry::FqdnMissing));
     }

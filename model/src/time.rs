@@ -105,7 +105,11 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_i64(self.0)
+        }
     }
 }
 
@@ -126,7 +130,10 @@ mod tests {
 
     #[test]
     fn instant_without_a_zone_is_utc() {
-        assert_eq!("2026-11-22T08:30:00".parse::<Timestamp>(), "2026-11-22T09:30:00+01:00".parse::<Timestamp>());
+        assert_eq!(
+            "2026-11-22T08:30:00".parse::<Timestamp>(),
+            "2026-11-22T09:30:00+01:00".parse::<Timestamp>()
+        );
     }
 
     #[test]

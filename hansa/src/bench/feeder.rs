@@ -31,6 +31,8 @@ const SEED: u64 = 1;
 pub(super) struct Feeder {
     _endpoint: Endpoint,
     _link: Link,
+    /// Its end would be the link's end.
+    _control: (LaneSender, LaneReceiver),
     sender: LaneSender,
     receiver: LaneReceiver,
     position: Position,
@@ -64,7 +66,7 @@ impl Feeder {
             .and_then(|quic| quic.parse().ok())
             .ok_or_else(|| failed(&"no QUIC"))?;
         let link = endpoint.dial(address, coordinator).await.map_err(|error| failed(&error))?;
-        let (mut sender, mut receiver) = link.open(Lane::Control).await.map_err(|error| failed(&error))?;
+        let (mut control, mut answers) = link.open(Lane::Control).await.map_err(|error| failed(&error))?;
         let proof =
             sign_proof(&identity, Role::Site, tls.certificate_pem()).map_err(|error| failed(&error))?;
         let enroll = Enroll {
@@ -72,19 +74,27 @@ impl Feeder {
             tls_cert_pem: tls.certificate_pem().to_owned(),
             identity_proof: proof,
         };
-        sender.send(&Up::Enroll(enroll).encode()).await.map_err(|error| failed(&error))?;
-        let Down::Enrolled(_) = receive(&mut receiver).await? else {
+        control.send(&Up::Enroll(enroll).encode()).await.map_err(|error| failed(&error))?;
+        let Down::Enrolled(_) = receive(&mut answers).await? else {
             return Err(failed(&"the node did not enroll the generator's site"));
         };
         let hello =
             Hello { site: None, software_version: "bench".to_owned(), wire_version: WIRE_VERSION, epoch: 1 };
-        sender.send(&Up::Hello(hello).encode()).await.map_err(|error| failed(&error))?;
-        let Down::Welcome(welcome) = receive(&mut receiver).await? else {
+        control.send(&Up::Hello(hello).encode()).await.map_err(|error| failed(&error))?;
+        let Down::Welcome(welcome) = receive(&mut answers).await? else {
             return Err(failed(&"the node did not welcome the generator's site"));
         };
         let (sender, receiver) = link.open(Lane::Ingest).await.map_err(|error| failed(&error))?;
         let epoch = index + 1;
-        Ok(Self { _endpoint: endpoint, _link: link, sender, receiver, position: welcome.position, epoch })
+        Ok(Self {
+            _endpoint: endpoint,
+            _link: link,
+            _control: (control, answers),
+            sender,
+            receiver,
+            position: welcome.position,
+            epoch,
+        })
     }
 
     /// Sends one batch and waits until it is durable and searchable.
@@ -101,13 +111,11 @@ impl Feeder {
             .send(&Up::Batch(Batch { header, items }).encode())
             .await
             .map_err(|error| failed(&error))?;
-        match receive(&mut self.receiver).await? {
-            Down::Acknowledged(acknowledged) => {
-                self.position = acknowledged.position;
-                Ok(())
-            }
-            _ => Err(Failure::new(Exit::Failed, "the node refused a batch of the generator")),
-        }
+        let Down::Acknowledged(acknowledged) = receive(&mut self.receiver).await? else {
+            return Err(Failure::new(Exit::Failed, "the node refused a batch of the generator"));
+        };
+        self.position = acknowledged.position;
+        Ok(())
     }
 }
 

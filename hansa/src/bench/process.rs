@@ -49,7 +49,7 @@ impl NodeProcess {
             .env("HANSA_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| failed(&error))?;

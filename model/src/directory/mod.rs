@@ -2,7 +2,7 @@
 //!
 //! One [`Shard`] holds one site's rows in a few immutable-by-name, sorted segments. A segment keeps the
 //! names in an n-gram index and everything else in packed columns that change in place; new and renamed
-//! rows go to new small segments, which are merged by size. [`search`] visits every segment of the
+//! rows go to new small segments, which are merged by size. [`search()`] visits every segment of the
 //! shards it is given, marks the hits as bits, counts them, and builds only the rows of the page.
 //!
 //! | file | holds |
