@@ -1,10 +1,11 @@
 //! The documented rows of the site federation API over a running node: shapes to the field name, each
 //! documented refusal, authentication before validation, side effects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hansa_api::Principal;
+use hansa_model::audit::Detail;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
 use hansa_storage::{Order, table};
@@ -35,8 +36,25 @@ fn audit(node: &TestNode) -> Vec<(String, Value)> {
     let entries = view.page::<table::Audit>(0..=u64::MAX, Order::Ascending, 1_000).unwrap();
     entries
         .into_iter()
-        .map(|(_, entry)| (entry.operation.clone(), serde_json::to_value(&entry.details).unwrap()))
+        .map(|(_, entry)| (entry.draft.operation.clone(), plain_map(&entry.draft.details)))
         .collect()
+}
+
+fn plain_map(details: &BTreeMap<String, Detail>) -> Value {
+    details.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// A detail as plain JSON.
+fn plain(detail: &Detail) -> Value {
+    match detail {
+        Detail::Null => Value::Null,
+        Detail::Bool(value) => json!(value),
+        Detail::Int(value) => json!(value),
+        Detail::Float(value) => json!(value),
+        Detail::Text(value) => json!(value),
+        Detail::List(values) => values.iter().map(plain).collect(),
+        Detail::Map(values) => plain_map(values),
+    }
 }
 
 fn operations(node: &TestNode) -> Vec<String> {

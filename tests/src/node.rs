@@ -203,6 +203,11 @@ impl TestNode {
         self.folder = folder;
     }
 
+    /// From its next start on the node calls the disk full when less than this is free.
+    pub const fn set_reserve(&mut self, bytes: Option<u64>) {
+        self.options.reserve_bytes = bytes;
+    }
+
     /// The data folder.
     pub fn path(&self) -> &Path {
         self.folder.path()

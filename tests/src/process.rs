@@ -97,9 +97,11 @@ impl TestProcess {
             .append(true)
             .open(self.folder.join("log"))
             .expect("a file for the log");
-        let mut child = tokio::process::Command::new(binary())
+        // The widest umask: what is private is so by the program's own doing.
+        let mut child = tokio::process::Command::new("/bin/sh")
+            .args(["-c", "umask 000; exec \"$0\" \"$@\""])
+            .arg(binary())
             .args(&self.arguments)
-            .env("HANSA_NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
