@@ -271,28 +271,29 @@ impl CoordinatorActor {
         }
         let covers = logs.iter().map(|(site, log)| (*site, log.covers())).collect();
         let floor = view.get::<table::Settings>(FLOOR)?.and_then(|floor| floor.parse().ok()).unwrap_or(0);
-        let gathered = persistence::gather_all(&view, &covers, floor)?;
+        let tails = persistence::tails(&view, &covers, floor)?;
 
-        let folding: Vec<_> = gathered
+        let folding: Vec<_> = tails
             .into_iter()
-            .filter_map(|(site, gathered)| Some((site, gathered, logs.remove(&site)?)))
-            .map(|(site, gathered, mut log)| {
-                let (compute, roster) = (context.compute, Arc::clone(roster));
+            .filter_map(|(site, tail)| Some((site, tail, logs.remove(&site)?)))
+            .map(|(site, tail, mut log)| {
+                let (context, roster) = (Arc::clone(context), Arc::clone(roster));
                 tokio::spawn(async move {
-                    let shard = compute.run(|| persistence::fold::<SiteFold>(site, &gathered, &mut log));
-                    drop(gathered);
+                    let view = context.store.read()?;
+                    let shard =
+                        context.compute.run(|| persistence::fold::<SiteFold>(&view, site, tail, &mut log))?;
                     shard.for_each_row(|row| {
                         // Two sites never hold one host on disk: claims were checked before each commit.
                         let _ = roster.directory.claim(row.host_id, site);
                     });
                     roster.directory.shard(site).replace(shard);
-                    (site, log)
+                    Ok::<_, hansa_storage::ReadError>((site, log))
                 })
             })
             .collect();
         let mut folded = BTreeMap::new();
         for task in folding {
-            let (site, log) = task.await?;
+            let (site, log) = task.await??;
             folded.insert(site, log);
         }
         let mut loaded = Vec::with_capacity(sites.len());

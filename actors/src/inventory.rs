@@ -90,8 +90,7 @@ impl Actor for InventoryActor {
         let uncovered = Arc::new(std::sync::atomic::AtomicU64::new(COVERED));
         let mut log = ShardLog::with(&view, InventoryFold, uncovered)?;
         let site = self.shard.read().site();
-        let gathered = persistence::gather(&view, &log)?;
-        let rebuilt = self.context.compute.run(|| persistence::fold(site, &gathered, &mut log));
+        let rebuilt = self.context.compute.run(|| persistence::rebuild(&view, site, &mut log))?;
         self.shard.replace(rebuilt);
         self.queue.cast(SyncQueueMessage::Reload);
         let interval = self.context.config.housekeeping_interval;
@@ -250,13 +249,13 @@ impl InventoryActor {
     }
 
     async fn housekeeping(&self, state: &mut InventoryState) {
-        if state.quiet {
+        let quiet = std::mem::replace(&mut state.quiet, true);
+        if quiet {
             self.shard.settle(self.context.compute);
         }
-        state.quiet = true;
         self.report(state).await;
         let rows = self.shard.read().len() as u64;
-        if state.log.checkpoint_due(rows, self.context.config.checkpoint_rows) {
+        if state.log.checkpoint_due(rows, self.context.config.checkpoint_rows, quiet) {
             let chunks = self.context.compute.run(|| persistence::encode_chunks(&self.shard.read()));
             // A full disk is no reason to stop taking what still fits: the next pass tries again.
             if let Err(error) = persistence::write_segments(&self.context.store, &mut state.log, chunks).await

@@ -187,10 +187,11 @@ impl<F: Fold> ShardLog<F> {
         self.uncovered_from.store(COVERED, Ordering::Release);
     }
 
-    /// Whether so much came since the last checkpoint that a start would notice. A quarter of the shard
-    /// keeps the writing of checkpoints below four times the writing of rows.
-    pub(crate) fn checkpoint_due(&self, rows: u64, rows_min: u64) -> bool {
-        self.rows_since > rows_min.max(rows / 4)
+    /// Whether so much came since the last checkpoint that a start would notice. A shard that has gone quiet
+    /// is written early; one that is fed waits until it has changed as much as a checkpoint costs to write.
+    pub(crate) fn checkpoint_due(&self, rows: u64, rows_min: u64, quiet: bool) -> bool {
+        let busy_min = rows_min.max(rows);
+        self.rows_since > if quiet { (rows / 8).max(rows_min / 64) } else { busy_min }
     }
 
     /// From where on the log may hold rows that the checkpoint does not.
@@ -277,76 +278,83 @@ pub(crate) fn encode_record(
     plain(&(site, epoch, sequence, received_at, changes))
 }
 
-/// The stored bytes of one shard, gathered before they are folded.
+/// The log records of one shard behind its checkpoint, copied out of one pass over a log.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    chunks: Vec<Vec<u8>>,
+pub(crate) struct Tail {
     records: Vec<Vec<u8>>,
     last: u64,
 }
 
-/// Reads what one shard needs: its chunks, and its log from there on.
-pub(crate) fn gather<F: Fold>(view: &ReadView, log: &ShardLog<F>) -> Result<Gathered, ReadError> {
-    let mut gathered = Gathered { last: log.covers, ..Gathered::default() };
-    log.fold.chunks(view, &mut |body| gathered.chunks.push(body.to_vec()))?;
-    log.fold.log(view, log.covers + 1, &mut |position, body| {
-        gathered.records.push(body.to_vec());
-        gathered.last = position;
-    })?;
-    Ok(gathered)
-}
-
-/// Folds gathered bytes into a shard: the last word about each host counts.
-pub(crate) fn fold<F: Fold>(site: SiteId, gathered: &Gathered, log: &mut ShardLog<F>) -> Shard {
-    let chunks: Vec<Vec<HostRow<'_>>> =
-        gathered.chunks.iter().map(|body| postcard::from_bytes(body).unwrap_or_default()).collect();
-    let records: Vec<Vec<HostChange<&str>>> =
-        gathered.records.iter().filter_map(|body| log.fold.changes(body)).collect();
-    let tail: usize = records.iter().map(Vec::len).sum();
-    let mut builder = Shard::builder(site, chunks.iter().map(Vec::len).sum::<usize>() + tail);
-    chunks.iter().flatten().for_each(|row| builder.push(row));
-    for change in records.iter().flatten() {
-        match change {
-            HostChange::Upsert(row) => builder.push(row),
-            HostChange::Remove(host) => builder.remove(*host),
-        }
+impl Tail {
+    fn push(&mut self, position: u64, body: &[u8]) {
+        self.records.push(body.to_vec());
+        self.last = position;
     }
-    if tail > 0 {
-        log.appended(gathered.last, tail as u64);
-        log.uncovered_from.fetch_min(log.covers + 1, Ordering::AcqRel);
-    }
-    builder.finish()
 }
 
-/// Reads one site's shard back, alone.
-pub(crate) fn rebuild_site(view: &ReadView, site: SiteId, log: &mut SiteLog) -> Result<Shard, ReadError> {
-    Ok(fold(site, &gather(view, log)?, log))
+/// Copies one shard's tail.
+pub(crate) fn tail<F: Fold>(view: &ReadView, log: &ShardLog<F>) -> Result<Tail, ReadError> {
+    let mut tail = Tail::default();
+    log.fold.log(view, log.covers + 1, &mut |position, body| tail.push(position, body))?;
+    Ok(tail)
 }
 
-/// Reads the tails of all sites in one pass over the shared log.
-pub(crate) fn gather_all(
+/// Copies the tails of all sites in one pass over the shared log.
+pub(crate) fn tails(
     view: &ReadView,
-    sites: &BTreeMap<SiteId, u64>,
+    covers: &BTreeMap<SiteId, u64>,
     from: u64,
-) -> Result<BTreeMap<SiteId, Gathered>, ReadError> {
-    let mut all: BTreeMap<SiteId, Gathered> = sites
-        .iter()
-        .map(|(site, covers)| (*site, Gathered { last: *covers, ..Gathered::default() }))
-        .collect();
+) -> Result<BTreeMap<SiteId, Tail>, ReadError> {
+    let mut tails: BTreeMap<SiteId, Tail> = covers.keys().map(|site| (*site, Tail::default())).collect();
     view.for_each_from::<table::IngestLog>(from, |position, body| {
-        let Some(site) = record_site(body) else { return ControlFlow::Continue(()) };
-        if let (Some(gathered), Some(covers)) = (all.get_mut(&site), sites.get(&site))
-            && position > *covers
-        {
-            gathered.records.push(body.to_vec());
-            gathered.last = position;
+        let site = record_site(body).filter(|site| covers.get(site).is_some_and(|covers| position > *covers));
+        if let Some(tail) = site.and_then(|site| tails.get_mut(&site)) {
+            tail.push(position, body);
         }
         ControlFlow::Continue(())
     })?;
-    for (site, gathered) in &mut all {
-        SiteFold(*site).chunks(view, &mut |body| gathered.chunks.push(body.to_vec()))?;
+    Ok(tails)
+}
+
+/// Folds checkpoint and tail into a shard: the last word about each host counts. Chunks are decoded where
+/// they lie and each record is dropped when it is folded, so that a start needs little beside the shard.
+pub(crate) fn fold<F: Fold>(
+    view: &ReadView,
+    site: SiteId,
+    tail: Tail,
+    log: &mut ShardLog<F>,
+) -> Result<Shard, ReadError> {
+    let rows = usize::try_from(log.fold.head(view)?.rows).unwrap_or(0);
+    let mut builder = Shard::builder(site, rows);
+    log.fold.chunks(view, &mut |body| {
+        let chunk: Vec<HostRow<'_>> = postcard::from_bytes(body).unwrap_or_default();
+        chunk.iter().for_each(|row| builder.push(row));
+    })?;
+    let mut count = 0;
+    for body in tail.records {
+        let changes = log.fold.changes(&body).unwrap_or_default();
+        count += changes.len() as u64;
+        for change in &changes {
+            match change {
+                HostChange::Upsert(row) => builder.push(row),
+                HostChange::Remove(host) => builder.remove(*host),
+            }
+        }
     }
-    Ok(all)
+    if count > 0 {
+        log.appended(tail.last, count);
+        log.uncovered_from.fetch_min(log.covers + 1, Ordering::AcqRel);
+    }
+    Ok(builder.finish())
+}
+
+/// Reads one shard back, alone.
+pub(crate) fn rebuild<F: Fold>(
+    view: &ReadView,
+    site: SiteId,
+    log: &mut ShardLog<F>,
+) -> Result<Shard, ReadError> {
+    fold(view, site, tail(view, log)?, log)
 }
 
 /// Removes a site's checkpoint.

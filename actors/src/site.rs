@@ -174,7 +174,7 @@ impl Actor for SiteActor {
                 let mut log = SiteLog::open(&view, site.id, arguments.uncovered_from)?;
                 if site.status != SiteStatus::Removed {
                     let compute = self.context.compute;
-                    let rebuilt = compute.run(|| persistence::rebuild_site(&view, site.id, &mut log))?;
+                    let rebuilt = compute.run(|| persistence::rebuild(&view, site.id, &mut log))?;
                     shard.replace(rebuilt);
                 }
                 log
@@ -703,11 +703,12 @@ impl SiteActor {
 // Housekeeping.
 impl SiteActor {
     async fn housekeeping(&self, state: &mut SiteState) -> Result<(), ActorProcessingErr> {
-        if state.quiet {
+        let quiet = std::mem::replace(&mut state.quiet, true);
+        if quiet {
             state.shard.settle(self.context.compute);
         }
-        state.quiet = true;
-        if !state.log.checkpoint_due(state.shard.read().len() as u64, self.context.config.checkpoint_rows) {
+        let rows = state.shard.read().len() as u64;
+        if !state.log.checkpoint_due(rows, self.context.config.checkpoint_rows, quiet) {
             return Ok(());
         }
         let chunks = self.context.compute.run(|| persistence::encode_chunks(&state.shard.read()));
