@@ -11,6 +11,8 @@ mod http_peer;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod quic_peer;
+#[cfg(test)]
 mod search;
 #[cfg(test)]
 mod security;

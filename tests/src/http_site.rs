@@ -62,6 +62,11 @@ impl HttpSite {
         site
     }
 
+    /// Its identity, for those that speak QUIC after all.
+    pub const fn key(&self) -> &IdentityKey {
+        &self.key
+    }
+
     /// The completion's body: certificate and proof.
     ///
     /// # Panics
