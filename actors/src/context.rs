@@ -20,16 +20,21 @@ use crate::view::QuicAddress;
 /// The seam for work that holds the processor for milliseconds: production lets the runtime's other
 /// tasks move aside, a simulation just runs it.
 #[derive(Clone, Copy)]
-pub struct Compute(pub fn(&mut dyn FnMut()));
+pub struct Compute {
+    /// Runs the work on the calling thread and returns when it is done.
+    pub run: fn(&mut dyn FnMut()),
+    /// Pieces of work that may run side by side: the processors of the machine.
+    pub width: usize,
+}
 
 impl Compute {
-    /// Runs the work in place.
-    pub const INLINE: Self = Self(|work| work());
+    /// Runs the work in place, one piece at a time.
+    pub const INLINE: Self = Self { run: |work| work(), width: 1 };
 
     pub(crate) fn run<T>(self, work: impl FnOnce() -> T) -> T {
         let mut work = Some(work);
         let mut answer = None;
-        (self.0)(&mut || answer = work.take().map(|work| work()));
+        (self.run)(&mut || answer = work.take().map(|work| work()));
         answer.expect("the seam runs the work exactly once")
     }
 }

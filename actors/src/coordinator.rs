@@ -273,12 +273,17 @@ impl CoordinatorActor {
         let floor = view.get::<table::Settings>(FLOOR)?.and_then(|floor| floor.parse().ok()).unwrap_or(0);
         let tails = persistence::tails(&view, &covers, floor)?;
 
+        // No more at once than there are processors: each needs memory beside its shard.
+        let turns = Arc::new(tokio::sync::Semaphore::new(context.compute.width));
         let folding: Vec<_> = tails
             .into_iter()
             .filter_map(|(site, tail)| Some((site, tail, logs.remove(&site)?)))
             .map(|(site, tail, mut log)| {
                 let (context, roster) = (Arc::clone(context), Arc::clone(roster));
+                let turns = Arc::clone(&turns);
                 tokio::spawn(async move {
+                    // The semaphore is never closed; without a turn the fold would only need more memory.
+                    let _turn = turns.acquire_owned().await;
                     let view = context.store.read()?;
                     let shard =
                         context.compute.run(|| persistence::fold::<SiteFold>(&view, site, tail, &mut log))?;

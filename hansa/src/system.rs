@@ -31,7 +31,10 @@ impl Entropy for SystemEntropy {
 /// Work that holds a processor moves the runtime's other tasks aside first.
 #[expect(clippy::disallowed_methods, reason = "the production side of the seam that replaces it")]
 pub fn compute() -> Compute {
-    Compute(|work| tokio::task::block_in_place(work))
+    Compute {
+        run: |work| tokio::task::block_in_place(work),
+        width: std::thread::available_parallelism().map_or(1, usize::from),
+    }
 }
 
 /// Whether an address is reachable from this machine alone.
