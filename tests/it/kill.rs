@@ -66,7 +66,7 @@ async fn write(api: &Api, acknowledged: &Mutex<Acknowledged>, stop: &AtomicBool)
         let mut changed = change.clone();
         changed["status"] = json!(format!("round-{round}"));
         let entries: Vec<Value> = (first..first + 3).map(|number| host(1, number)).collect();
-        let removed = (round > 10 && round % 7 == 0).then(|| host_id(1, first - 21));
+        let removed = (round > 10 && round.is_multiple_of(7)).then(|| host_id(1, first - 21));
         let mut all = entries.clone();
         if round > 2 {
             all.push(changed.clone());

@@ -142,3 +142,27 @@ async fn panicking_site_parts_under_traffic_do_not_stop_it() {
     federation.converges().await;
     assert_eq!(federation.total("").await, 9);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn site_whose_actor_never_stops_panicking_does_not_take_the_node_along() {
+    let federation = TestFederation::start(2).await;
+    federation.sites[1].put(vec![host(2, 1)]).await;
+    federation.converges().await;
+
+    // More often than a supervisor puts up with: the question goes one level up, where it must end well.
+    for _ in 0..15 {
+        federation.coordinator.federation().danger_panic(Part::Site(federation.sites[0].site_id()));
+        let path = format!("/api/v1/federation/sites/{}", federation.sites[0].id);
+        eventually("the actor answers again", async || {
+            let answer = federation.api().patch(&path, &json!({"location_label": "x"})).await;
+            assert!(answer.status == 200 || answer.status == 503, "{}", answer.text);
+            answer.is_success().then_some(())
+        })
+        .await;
+    }
+
+    federation.sites[0].patch(&json!({"entries": [host(1, 1)]})).await;
+    federation.sites[1].patch(&json!({"entries": [host(2, 2)]})).await;
+    federation.converges().await;
+    assert_eq!(federation.total("").await, 3);
+}

@@ -16,7 +16,7 @@ pub async fn raw_exchange(address: SocketAddr, bytes: &[u8]) -> String {
     // A node that has heard enough closes early; what it said before counts.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let mut chunk = [0; 16 * 1024];
+    let mut chunk = [0; 4 * 1024];
     while let Ok(Ok(read)) = timeout(Duration::from_secs(1), stream.read(&mut chunk)).await {
         if read == 0 {
             break;
