@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod dev;
+#[cfg(test)]
 mod federation;
 #[cfg(test)]
 mod full_disk;
