@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use hansa_model::machine::stamp::{self, STAMP_HEADER};
+use hansa_model::secret::hex;
 use hansa_model::{Secret, SiteId};
 use hansa_storage::table;
 use hansa_transport::http::{PeerAnswer, PeerRequest};
@@ -53,8 +55,8 @@ impl Drain {
         };
         for delivery in deliveries {
             let Some(route) = route(&delivery.payload_type) else { continue };
-            let url = format!("{}/api/v1/federation/sites/{site}/{route}", self.coordinator_url);
-            match self.post(url, &delivery, bearer.clone()).await {
+            let path = format!("/api/v1/federation/sites/{site}/{route}");
+            match self.post(&path, &delivery, bearer.clone()).await {
                 Verdict::Taken => {
                     let id = delivery.id;
                     let taken =
@@ -82,12 +84,18 @@ impl Drain {
             .map_err(|_| "the stored bearer is damaged: enroll again".to_owned())
     }
 
-    async fn post(&self, url: String, delivery: &Delivery, bearer: Secret<String>) -> Verdict {
-        let signature = self.context.keyring.tls.sign_request(&delivery.body);
+    async fn post(&self, path: &str, delivery: &Delivery, bearer: Secret<String>) -> Verdict {
+        let tls = &self.context.keyring.tls;
+        let signature = tls.sign_request(&delivery.body);
+        let (at, nonce) = (self.context.now().as_secs(), hex(&self.context.entropy.bytes::<16>()));
+        let message = stamp::message("POST", path, at, &nonce, &delivery.body);
+        let stamp = stamp::header(at, &nonce, &tls.sign_request(message.as_bytes()));
+        let url = format!("{}{path}", self.coordinator_url);
         let request = PeerRequest::post(url, delivery.body.clone())
             .bearer(bearer)
             .header("content-type", "application/json")
-            .header("x-federation-signature", signature);
+            .header("x-federation-signature", signature)
+            .header(STAMP_HEADER, stamp);
         match self.context.http.call(request).await {
             Ok(answer) if answer.is_success() => Verdict::Taken,
             Ok(answer) => judge(&answer),

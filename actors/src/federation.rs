@@ -5,13 +5,14 @@
 //! shards, or a snapshot of the store.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use hansa_model::directory::{Page, Query};
 use hansa_model::enrollment::{JoinCode, Role};
 use hansa_model::host::HostEntry;
 use hansa_model::machine::link::ConnectionState;
 use hansa_model::machine::registry::{NewSite, SitePatch};
+use hansa_model::machine::stamp::{self, Stamp};
 use hansa_model::scope::Operator;
 use hansa_model::secret::{generate_token, token_hash};
 use hansa_model::site::{HostRollup, InvalidSite, SiteStatus};
@@ -40,6 +41,21 @@ use crate::view::{
     MembershipView, QueueView, Readiness, SiteFilter, SiteInvitation, SiteView, SyncStatusView, TimelineView,
     TlsCertificateView, TokenRequest, TrustedPeer,
 };
+
+/// What a site's request over HTTP shows of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedRequest<'a> {
+    /// Such as `POST`.
+    pub method: &'a str,
+    /// The path alone.
+    pub path: &'a str,
+    /// The exact bytes of the body.
+    pub body: &'a [u8],
+    /// `X-Federation-Signature`, if it was sent.
+    pub signature: Option<&'a str>,
+    /// `X-Federation-Stamp`, if it was sent.
+    pub stamp: Option<&'a str>,
+}
 
 /// The way in to one node.
 #[derive(Debug, Clone)]
@@ -426,16 +442,28 @@ impl Federation {
         }
     }
 
-    /// Checks the signature of a site's body where signatures are enforced (contract 1.6).
+    /// Records that a site named another one in its path. The request is refused whether or not this succeeds.
+    pub async fn record_site_mismatch(&self, site: SiteId, named: SiteId) {
+        let details =
+            [("site_id", site.to_string().as_str().into()), ("named", named.to_string().as_str().into())];
+        let mut batch = hansa_storage::Batch::new();
+        batch.audit(self.tree.context.audit_node("site_mismatch_refused", None, details));
+        if let Err(error) = self.tree.context.commit(hansa_storage::Lane::Operator, batch).await {
+            tracing::debug!(%error, "a refused request left no audit entry");
+        }
+    }
+
+    /// Checks signature and stamp of a site's request where signatures are enforced (contract 1.6, 13.17).
+    /// A site that has never sent a stamp needs none.
     ///
     /// # Errors
     /// [`SiteAuthenticationError::Signature`].
     pub fn verify_signature(
         &self,
         site: SiteId,
-        body: &[u8],
-        signature: Option<&str>,
+        request: &SignedRequest<'_>,
     ) -> Result<(), SiteAuthenticationError> {
+        let SignedRequest { method, path, body, signature, stamp } = *request;
         if !self.tree.context.config.enforce_signatures {
             return Ok(());
         }
@@ -445,10 +473,22 @@ impl Federation {
             .roster
             .find(site)
             .and_then(|member| member.view().site.tls_cert_pem.clone());
-        match (certificate, signature) {
-            (Some(certificate), Some(signature)) if verify_request(&certificate, body, signature) => Ok(()),
-            _ => Err(SiteAuthenticationError::Signature),
+        let (Some(certificate), Some(signature)) = (certificate, signature) else {
+            return Err(SiteAuthenticationError::Signature);
+        };
+        if !verify_request(&certificate, body, signature) {
+            return Err(SiteAuthenticationError::Signature);
         }
+        let mut stamps = self.tree.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = match stamp {
+            None => !stamps.expects(site),
+            Some(value) => Stamp::parse(value).is_some_and(|stamp| {
+                let message = stamp::message(method, path, stamp.at, stamp.nonce, body);
+                verify_request(&certificate, message.as_bytes(), stamp.signature)
+                    && stamps.take(self.tree.context.now(), site, &stamp)
+            }),
+        };
+        if good { Ok(()) } else { Err(SiteAuthenticationError::Signature) }
     }
 
     /// Takes a documented directory snapshot. Durable and searchable on return. An `Err` entry is one that

@@ -40,9 +40,9 @@ pub mod view;
 
 pub use context::{Compute, NodeConfig};
 pub use enroll::EnrollRequest;
-pub use federation::Federation;
 #[cfg(feature = "testing")]
 pub use federation::Part;
+pub use federation::{Federation, SignedRequest};
 pub use inventory::InventoryChange;
 pub use keyring::IdentityError;
 pub use node::{Node, NodeEnv, StartError};

@@ -14,12 +14,13 @@
 //! Calls that await an answer go one way: facade → coordinator → site → writer. The other way go notices.
 //! That one rule is the freedom from deadlock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use hansa_model::audit::Detail;
 use hansa_model::directory::Shard;
 use hansa_model::enrollment::Role;
+use hansa_model::machine::stamp::Taken;
 use hansa_model::scope::Operator;
 use hansa_model::{Entropy, SiteId, WallClock};
 use hansa_storage::{Batch, Lane, Store, table};
@@ -136,6 +137,7 @@ impl Node {
             endpoint: endpoint.clone(),
             endpoint_actor: Handle::new("endpoint"),
             role: Arc::new(ArcSwap::from_pointee(role)),
+            stamps: Arc::new(Mutex::new(Taken::default())),
         };
         let (root, _) = Actor::spawn(None, NodeActor { tree: tree.clone() }, ())
             .await
@@ -173,6 +175,8 @@ pub(crate) struct Tree {
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) endpoint_actor: Handle<EndpointMessage>,
     pub(crate) role: Arc<ArcSwap<Role>>,
+    /// Stamps of HTTP peers that were taken; after a restart they could be taken once more.
+    pub(crate) stamps: Arc<Mutex<Taken>>,
 }
 
 /// The site's role: its actors' handles, and what they publish.

@@ -7,9 +7,10 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::{Bytes, BytesMut};
-use hansa_actors::Federation;
+use hansa_actors::{Federation, SignedRequest};
 use hansa_model::SiteId;
 use hansa_model::limits::http as limits;
+use hansa_model::machine::stamp::STAMP_HEADER;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
@@ -28,6 +29,7 @@ pub(crate) struct Request {
     pub(crate) federation: Federation,
     route: &'static Route,
     arguments: Vec<(String, String)>,
+    path: String,
     query: Option<String>,
     headers: HeaderMap,
     body: Body,
@@ -56,7 +58,8 @@ impl Request {
     ) -> Self {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().map(str::to_owned);
-        Self { federation, route, arguments, query, headers: parts.headers, body, backups }
+        let path = parts.uri.path().to_owned();
+        Self { federation, route, arguments, path, query, headers: parts.headers, body, backups }
     }
 
     /// The path argument of this name. Not logged: one of them is a credential.
@@ -109,8 +112,15 @@ impl Request {
     pub(crate) async fn signed(&mut self, site: SiteId) -> Result<Bytes, Problem> {
         self.require_json()?;
         let bytes = self.bytes().await?;
-        let signature = self.headers.get(SIGNATURE).and_then(|value| value.to_str().ok());
-        self.federation.verify_signature(site, &bytes, signature)?;
+        let header = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let request = SignedRequest {
+            method: self.route.method.as_str(),
+            path: &self.path,
+            body: &bytes,
+            signature: header(SIGNATURE),
+            stamp: header(STAMP_HEADER),
+        };
+        self.federation.verify_signature(site, &request)?;
         Ok(bytes)
     }
 

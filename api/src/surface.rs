@@ -205,7 +205,7 @@ impl Shared {
         let arguments: Vec<(String, String)> =
             arguments.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         // Authentication comes before anything is read of query or body (contract A.4).
-        let principal = self.authenticate(route, origin, &parts.headers, &arguments)?;
+        let principal = self.authenticate(route, origin, &parts.headers, &arguments).await?;
         let request = Request::new(
             self.federation.clone(),
             route,
@@ -229,7 +229,7 @@ impl Shared {
     }
 
     /// Judges who asks, by the route's line of the table.
-    fn authenticate(
+    async fn authenticate(
         &self,
         route: &Route,
         origin: Origin,
@@ -257,7 +257,11 @@ impl Shared {
                     Some(Err(error)) => {
                         Err(Problem::new(Code::InvalidPath, format!("site_id in the path {error}")))
                     }
-                    Some(Ok(_)) | None => Err(SiteAuthenticationError::OtherSite.into()),
+                    Some(Ok(named)) => {
+                        self.federation.record_site_mismatch(site, named).await;
+                        Err(SiteAuthenticationError::OtherSite.into())
+                    }
+                    None => Err(SiteAuthenticationError::OtherSite.into()),
                 }
             }
         }

@@ -191,6 +191,12 @@ pub mod search {
 pub mod http {
     use super::Duration;
 
+    /// How far a request's stamp may lie from this node's clock. Sites keep time to seconds; replays wait.
+    pub const STAMP_AGE_MAX: Duration = Duration::from_secs(300);
+    /// Bytes of a stamp's nonce: 22 hold 128 bits in base64.
+    pub const STAMP_NONCE_BYTES_MAX: usize = 64;
+    /// Stamps remembered at once: what 4,096 sites send in ten minutes at one request a minute, and room.
+    pub const STAMPS_MAX: usize = 65_536;
     /// Bytes of a body where a route names no other bound.
     pub const BODY_BYTES_MAX: usize = 1024 * 1024;
     /// Bytes of a directory snapshot over HTTP: 10,000 hosts take about 3 MB, 100,000 about 40.

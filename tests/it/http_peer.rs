@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use hansa::system::SystemEntropy;
+use hansa_model::WallClock as _;
 use hansa_model::enrollment::Role;
+use hansa_model::machine::stamp;
 use hansa_tests::{
-    HttpSite, TestNode, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE, host, host_id,
-    rows_of,
+    HttpSite, TestNode, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE, eventually, host,
+    host_id, rows_of,
 };
-use hansa_transport::PublicKey;
-use hansa_transport::certificate::verify_request;
+use hansa_transport::certificate::{sign_proof, verify_request};
+use hansa_transport::{PublicKey, TlsCertificate};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -226,4 +229,85 @@ async fn rollup_and_metadata_reach_the_site_row_and_the_timeline() {
         assert_eq!(answer.status, 400, "{bad}: {}", answer.text);
         answer.assert_problem();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn site_drains_its_queue_to_a_coordinator_that_speaks_only_http() {
+    let coordinator = TestNode::start_http_only(Role::Coordinator).await;
+    let site = TestNode::start(Role::Site).await;
+    let key = |api: hansa_tests::Api| async move {
+        api.get("/api/v1/federation/identity-key").await.ok()["public_key_pem"].clone()
+    };
+    let body = json!({"entries": [host(1, 1), host(2, 1)]});
+    site.api().put("/api/v1/site/hosts", &body).await.ok();
+    let invitation = json!({
+        "name": "http",
+        "url": site.url(),
+        "site_identity_public_key_pem": key(site.api()).await,
+    });
+    let invited = coordinator.api().post("/api/v1/federation/sites", &invitation).await.licensed();
+
+    let enroll = json!({
+        "coordinator_url": coordinator.url(),
+        "enrollment_token": invited["enrollment_token"],
+        "coordinator_identity_public_key_pem": key(coordinator.api()).await,
+        "sync_interval_seconds": 5,
+    });
+    site.api().post("/api/v1/federation/site/enroll", &enroll).await.licensed();
+
+    let total = async |wanted: u64, query: &str| {
+        let path = format!("/api/v1/federation/hosts?limit=1{query}");
+        (coordinator.api().get(&path).await.licensed()["total"] == wanted).then_some(())
+    };
+    eventually("the snapshot is searchable", async || total(2, "").await).await;
+    let gone = json!({"remove": [host(1, 1)["host_id"]], "entries": [host(3, 1)]});
+    site.api().patch("/api/v1/site/hosts", &gone).await.ok();
+    let removed = format!("&fqdn_contains={}", host(1, 1)["fqdn"].as_str().unwrap());
+    eventually("the removal has arrived", async || total(0, &removed).await).await;
+    eventually("the new host has arrived", async || total(2, "").await).await;
+    eventually("nothing waits", async || {
+        let depth = site.api().get("/api/v1/federation/site/sync-queue/depth").await.licensed();
+        (depth["depth"] == 0).then_some(())
+    })
+    .await;
+    let status = site.api().get("/api/v1/federation/site/sync-status").await.licensed();
+    assert_eq!(status["state"], "online");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stamped_request_is_taken_once_and_only_where_it_was_meant() {
+    let node = TestNode::start_strict(Role::Coordinator).await;
+    let mut site = HttpSite::invited(&node, "stamped", 40).await;
+    let tls = TlsCertificate::generate("site.example.com", node.clock.now(), &SystemEntropy).unwrap();
+    let proof = sign_proof(site.key(), Role::Site, tls.certificate_pem()).unwrap();
+    let completion = json!({"tls_cert_pem": tls.certificate_pem(), "identity_proof": proof});
+    let answer = site.complete_with(&site.token, &completion).await.licensed();
+    site.bearer = answer["sync_bearer_token"].as_str().unwrap().to_owned();
+    let api = node.anonymous().bearer(&site.bearer);
+    let body = r#"{"active_count": 4, "host_count": 5}"#;
+    let path = site.path("rollups/hosts");
+    let stamp = |path: &str, nonce: &str| {
+        let at = node.clock.now().as_secs();
+        let message = stamp::message("POST", path, at, nonce, body.as_bytes());
+        stamp::header(at, nonce, &tls.sign_request(message.as_bytes()))
+    };
+    let signature = tls.sign_request(body.as_bytes());
+    let send = async |stamp: Option<&str>| {
+        let mut headers = vec![("X-Federation-Signature", signature.as_str())];
+        headers.extend(stamp.map(|stamp| ("X-Federation-Stamp", stamp)));
+        api.send(Method::POST, &path, Some(body.into()), &headers).await
+    };
+
+    send(None).await.licensed();
+    let first = stamp(&path, "n1");
+    send(Some(&first)).await.licensed();
+    send(Some(&first)).await.refused(401, "signature_invalid");
+    send(Some(&stamp(&site.path("metadata"), "n2"))).await.refused(401, "signature_invalid");
+    // From the first stamp on, cutting the header off is no way around it.
+    send(None).await.refused(401, "signature_invalid");
+    send(Some(&stamp(&path, "n3"))).await.licensed();
+
+    // The reported count shows while the site has sent no directory (contract 7.1).
+    let row = node.api().get(&format!("/api/v1/federation/sites/{}", site.id)).await.licensed();
+    assert_eq!(row["site"]["host_count"], 5);
 }

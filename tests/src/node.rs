@@ -60,6 +60,7 @@ pub struct TestNode {
 struct Options {
     enforce_signatures: bool,
     reserve_bytes: Option<u64>,
+    quic: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +90,17 @@ impl TestNode {
         Self::start_in(folder, role, None, true).await
     }
 
+    /// Starts a node that demands signatures and tells nobody where it takes QUIC: an HTTP peer.
+    pub async fn start_http_only(role: Role) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = Options { enforce_signatures: true, reserve_bytes: None, quic: false };
+        let mut node =
+            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
+        node.boot().await;
+        node
+    }
+
     /// Starts a node in this folder, which calls the disk full when less than `reserve_bytes` are free.
     pub async fn start_in(
         folder: TempDir,
@@ -97,7 +109,7 @@ impl TestNode {
         enforce_signatures: bool,
     ) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { enforce_signatures, reserve_bytes };
+        let options = Options { enforce_signatures, reserve_bytes, quic: true };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
         node.boot().await;
@@ -129,7 +141,7 @@ impl TestNode {
             tls_certificate: None,
         };
         let config = NodeConfig {
-            quic_advertise: Some(self.quic.to_string()),
+            quic_advertise: self.options.quic.then(|| self.quic.to_string()),
             public_url: Some(self.url()),
             enforce_signatures: self.options.enforce_signatures,
             ..NodeConfig::default()

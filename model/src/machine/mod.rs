@@ -8,3 +8,4 @@ pub mod link;
 pub mod outbox;
 pub mod registry;
 pub mod snapshot;
+pub mod stamp;
