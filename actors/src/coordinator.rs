@@ -17,6 +17,7 @@ use hansa_transport::wire::{Enroll, Enrolled};
 use hansa_transport::{CloseCode, Link};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::context::Context;
@@ -174,6 +175,8 @@ fn answer_to(tls_cert_pem: &str, identity_proof: &str) -> [u8; 32] {
     Sha256::new().chain_update(tls_cert_pem).chain_update([0]).chain_update(identity_proof).finalize().into()
 }
 
+/// Between two looks at what is due; a site's actor that was set aside waits no longer than this.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks at the log's old end.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// The setting under which the first log position lies that some checkpoint does not cover.
@@ -186,6 +189,7 @@ pub(crate) struct CoordinatorActor {
 pub(crate) struct CoordinatorState {
     sites: Children,
     uncovered: Vec<Arc<AtomicU64>>,
+    retained_at: Instant,
     _ticker: Tied,
 }
 
@@ -205,14 +209,18 @@ impl Actor for CoordinatorActor {
         let supervisor = myself.get_cell();
         let ticker = Tied::spawn(async move {
             loop {
-                tokio::time::sleep(RETENTION_INTERVAL).await;
+                tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
                 if myself.cast(CoordinatorMessage::Housekeeping).is_err() {
                     return;
                 }
             }
         });
-        let mut state =
-            CoordinatorState { sites: Children::default(), uncovered: Vec::new(), _ticker: ticker };
+        let mut state = CoordinatorState {
+            sites: Children::default(),
+            uncovered: Vec::new(),
+            retained_at: Instant::now(),
+            _ticker: ticker,
+        };
         for (site, sync, log) in self.load().await? {
             self.start(&mut state, supervisor.clone(), site, sync, Some(log)).await?;
         }
@@ -232,7 +240,13 @@ impl Actor for CoordinatorActor {
                 // A caller that gave up has nothing to be told.
                 let _ = reply.send(answer);
             }
-            CoordinatorMessage::Housekeeping => self.retain(state).await,
+            CoordinatorMessage::Housekeeping => {
+                state.sites.revive(&myself.get_cell()).await;
+                if state.retained_at.elapsed() >= RETENTION_INTERVAL {
+                    state.retained_at = Instant::now();
+                    self.retain(state).await;
+                }
+            }
             #[cfg(feature = "testing")]
             CoordinatorMessage::DangerPanic => panic!("asked to fail"),
         }
@@ -245,7 +259,8 @@ impl Actor for CoordinatorActor {
         event: SupervisionEvent,
         state: &mut CoordinatorState,
     ) -> Result<(), ActorProcessingErr> {
-        Ok(state.sites.on_event(event, myself.get_cell()).await?)
+        state.sites.on_event_of_many(event, myself.get_cell()).await;
+        Ok(())
     }
 
     async fn post_stop(

@@ -105,7 +105,7 @@ impl CompleteError {
             Self::Refused(EnrollmentRefusal::UnknownToken) => "enrollment_token_unknown",
             Self::Refused(EnrollmentRefusal::ExpiredToken) => "enrollment_token_expired",
             Self::Refused(EnrollmentRefusal::CertificateMissing) => "certificate_missing",
-            Self::Refused(EnrollmentRefusal::IdentityMissing) => "identity_key_missing",
+            Self::Refused(EnrollmentRefusal::IdentityMissing) => "identity_missing",
             Self::Refused(EnrollmentRefusal::IdentityMismatch) => "identity_mismatch",
             Self::Certificate => "certificate_invalid",
             Self::WrongRole(_) => "wrong_role",

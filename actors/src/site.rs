@@ -137,6 +137,8 @@ pub(crate) struct SiteState {
     log: SiteLog,
     /// Nothing was applied since the last pass of housekeeping.
     quiet: bool,
+    /// A documented snapshot has come in since this actor started.
+    has_directory: bool,
     _ticker: Tied,
 }
 
@@ -199,6 +201,7 @@ impl Actor for SiteActor {
             second_word: SecondWord::default(),
             log,
             quiet: false,
+            has_directory: false,
             _ticker: ticker,
         };
         state.publish();
@@ -260,10 +263,18 @@ impl Actor for SiteActor {
 }
 
 impl SiteState {
-    /// Shows readers the state that is on disk. The host count is the directory's own, at all times.
+    /// Hosts of the site: the directory's own count, at all times. Only of a site that has never sent a
+    /// directory is the count taken that it last reported in a rollup (contract 7.1, 13.9).
+    fn host_count(&self, reported: u64) -> u64 {
+        let held = self.shard.read().len() as u64;
+        let reports_only = held == 0 && self.sync.position == Position::default() && !self.has_directory;
+        if reports_only { reported } else { held }
+    }
+
+    /// Shows readers the state that is on disk.
     fn publish(&self) {
         let mut sync = self.sync.clone();
-        sync.host_count = self.shard.read().len() as u64;
+        sync.host_count = self.host_count(sync.host_count);
         self.member.publish(SiteView { site: Arc::clone(&self.site), sync, linked: self.link.is_some() });
     }
 
@@ -602,6 +613,7 @@ impl SiteActor {
 
         let mut sync = state.sync.clone();
         let mut batch = Batch::new();
+        state.has_directory = true;
         sync.host_count = state.shard.read().len() as u64;
         sync.last_sync_at = Some(now);
         sync.last_sync_status = Some("success".to_owned());
@@ -675,6 +687,7 @@ impl SiteActor {
         let rollup = ingest::host_rollup(RollupId::generate(now, &*self.context.entropy), report, now)?;
         let number = sync.next_rollup;
         sync.next_rollup += 1;
+        sync.host_count = rollup.host_count;
         batch.put::<table::HostRollups>(&(state.site.id, number), &rollup);
         if let Some(oldest) = sync.next_rollup.checked_sub(limits::ROLLUPS_MAX) {
             batch.delete_range::<table::HostRollups>((state.site.id, 0)..(state.site.id, oldest));
@@ -691,7 +704,7 @@ impl SiteActor {
         latency_ms: Option<u32>,
         queue_depth: Option<u64>,
     ) {
-        sync.host_count = state.shard.read().len() as u64;
+        sync.host_count = state.host_count(sync.host_count);
         let (number, event) = ingest::record_sync(sync, self.context.now(), latency_ms, queue_depth);
         batch.put::<table::SyncEvents>(&(state.site.id, number), &event);
         if let Some(oldest) = sync.next_event.checked_sub(limits::EVENTS_MAX) {

@@ -1,8 +1,9 @@
 //! Restart policy and order of start: lives here, nowhere else.
 //!
 //! A supervisor keeps its children in a list. A child that fails is started again from storage, alone; its
-//! siblings notice nothing, because they hold a [`Handle`] that finds the new incarnation. Too many
-//! restarts in a short time, and the supervisor fails itself, which passes the question one level up.
+//! siblings notice nothing, because they hold a [`Handle`] that finds the new incarnation. After too many
+//! restarts in a short time the supervisor fails itself, which passes the question one level up; or, where
+//! the children are many and each stands for itself, it sets the child aside for a while.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,7 +16,7 @@ use hansa_model::limits::actor as limits;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorRef, Message, RpcReplyPort, SpawnErr, SupervisionEvent};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::error::Unavailable;
 
@@ -92,6 +93,8 @@ struct Child {
     vacate: Box<dyn Fn() + Send + Sync>,
     cell: ActorCell,
     restarts: VecDeque<Instant>,
+    /// Fails too often: not started again before somebody asks for it.
+    aside: bool,
 }
 
 /// The children of one supervisor, in their order of start.
@@ -134,7 +137,7 @@ impl Children {
         let slot = Arc::clone(&handle.slot);
         let vacate = Box::new(move || slot.store(None));
         let cell = start(supervisor).await?;
-        self.children.push(Child { part, start, vacate, cell, restarts: VecDeque::new() });
+        self.children.push(Child { part, start, vacate, cell, restarts: VecDeque::new(), aside: false });
         Ok(())
     }
 
@@ -158,6 +161,29 @@ impl Children {
                 Ok(())
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => Ok(()),
+        }
+    }
+
+    /// As [`Self::on_event`], for children that each stand for themselves: one that fails too often is set
+    /// aside until [`Self::revive`], and its siblings go on.
+    pub(crate) async fn on_event_of_many(&mut self, event: SupervisionEvent, supervisor: ActorCell) {
+        let cell = event.actor_cell().cloned();
+        if self.on_event(event, supervisor).await.is_err()
+            && let Some(child) = self
+                .children
+                .iter_mut()
+                .find(|child| Some(child.cell.get_id()) == cell.as_ref().map(ActorCell::get_id))
+        {
+            warn!(part = child.part, "actor set aside until the next pass of housekeeping");
+            child.aside = true;
+        }
+    }
+
+    /// Starts the children again that were set aside.
+    pub(crate) async fn revive(&mut self, supervisor: &ActorCell) {
+        for child in self.children.iter_mut().filter(|child| child.aside) {
+            child.restarts.clear();
+            child.aside = child.restart(supervisor.clone()).await.is_err();
         }
     }
 
@@ -185,7 +211,6 @@ impl Child {
             let now = Instant::now();
             self.restarts.retain(|at| now.duration_since(*at) < limits::RESTART_WINDOW);
             if self.restarts.len() >= limits::RESTARTS_MAX {
-                error!(part = self.part, "actor keeps failing");
                 return Err(TooManyRestarts(self.part));
             }
             if !self.restarts.is_empty() {

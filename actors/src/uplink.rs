@@ -181,7 +181,10 @@ impl UplinkActor {
                 wait = Duration::from_secs(seconds.into());
             }
             Ended::Suspended => {
-                info!("the coordinator has suspended this site: the queue is kept");
+                let known = enrollment.is_some_and(|own| own.status == EnrollmentStatus::Suspended);
+                if !known {
+                    info!("the coordinator has suspended this site: the queue is kept");
+                }
                 self.membership.set_status(EnrollmentStatus::Suspended).await?;
                 state.connection.failed(now, "site_suspended", wait);
             }
@@ -394,8 +397,9 @@ fn dial_ended(error: &DialError) -> Ended {
 
 /// The first address of a `host:port`. A literal address is taken as it is, without asking a resolver.
 pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = address.parse() {
-        return Ok(address);
+    if let Ok(literal) = address.parse::<SocketAddr>() {
+        let usable = hansa_model::site::is_peer_address(literal.ip());
+        return usable.then_some(literal).ok_or_else(|| format!("{address} is no address of a peer"));
     }
     let found = tokio::net::lookup_host(address).await.map_err(|error| format!("{address}: {error}"))?;
     let mut usable = found.filter(|address| hansa_model::site::is_peer_address(address.ip()));
