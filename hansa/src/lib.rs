@@ -7,7 +7,7 @@
 //! | [`config`], [`telemetry`] | configuration of a node; logs |
 //! | [`node`], [`embedded`], [`serve`], [`dev`] | one whole node in this process, and who runs it |
 //! | [`input`] | where a site's hosts come from: this machine, files, a generated fleet |
-//! | `mint`, `tls`, `ready`, `shutdown` | tokens for the node's owner, certificates from files, the ready file, signals |
+//! | `mint`, `tls`, `root_key`, `ready`, `shutdown` | tokens for the node's owner, certificates and keys from files, the ready file, signals |
 //! | [`system`] | the machine behind the seams: clock, randomness |
 
 mod bench;
@@ -20,6 +20,7 @@ pub mod input;
 mod mint;
 pub mod node;
 mod ready;
+mod root_key;
 pub mod serve;
 mod shutdown;
 pub mod system;

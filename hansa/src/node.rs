@@ -13,7 +13,7 @@ use hansa_actors::{Federation, Node, NodeConfig, NodeEnv};
 use hansa_api::{Listener, Surface};
 use hansa_model::enrollment::Role;
 use hansa_storage::table::Settings;
-use hansa_storage::{DirDisk, Driver, OpenError, RootKey, Store, StoreConfig};
+use hansa_storage::{DirDisk, Driver, OpenError, Store, StoreConfig};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use crate::cli::failure::{Exit, Failure, chain};
 use crate::client::socket_path;
 use crate::config::{Config, QUIC_LISTEN_DEFAULT};
 use crate::system::{SystemClock, SystemEntropy, compute, is_loopback};
-use crate::{mint, tls};
+use crate::{mint, root_key, tls};
 
 /// Name of the root key in a data folder, until it is moved.
 pub const ROOT_KEY_FILE: &str = "root.key";
@@ -260,8 +260,7 @@ fn open_store(data_dir: &Path, root_key_file: &Path, cache_bytes: u64) -> Result
         return Err(failed(format!("there is no root key at {}", root_key_file.display()))
             .next("put the key file back, or name it with --root-key-file"));
     }
-    let root_key = RootKey::load_or_create(root_key_file, &SystemEntropy)
-        .map_err(|error| failed(format!("{}: {}", root_key_file.display(), chain(&error))))?;
+    let root_key = root_key::load_or_create(root_key_file)?;
     let config = StoreConfig {
         cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
         ..StoreConfig::default()

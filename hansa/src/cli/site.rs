@@ -81,9 +81,9 @@ enum SiteVerb {
 struct AddArgs {
     /// Name of the site, unique in the federation.
     name: String,
-    /// Where the site's HTTP is reached, such as https://berlin.example.com.
+    /// Where the site's HTTP is reached, such as https://berlin.example.com [default: https://NAME].
     #[arg(long, value_name = "URL")]
-    url: String,
+    url: Option<String>,
     /// File with the site's public identity key, from `hansa identity show` there; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     identity_key: PathBuf,
@@ -177,6 +177,13 @@ async fn carry_out(client: &Client, format: Format, verb: SiteVerb) -> Result<()
     }
 }
 
+/// Sites that speak QUIC are never called by URL; it only leads people to the site's own pages.
+fn default_url(name: &str) -> String {
+    let host: String =
+        name.trim().chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
+    format!("https://{}", host.to_lowercase())
+}
+
 async fn add(client: &Client, format: Format, args: &AddArgs) -> Result<(), Failure> {
     let pem = read_key(&args.identity_key)?;
     let mut body = Map::new();
@@ -186,7 +193,7 @@ async fn add(client: &Client, format: Format, args: &AddArgs) -> Result<(), Fail
         }
     };
     set("name", Some(args.name.as_str().into()));
-    set("url", Some(args.url.as_str().into()));
+    set("url", Some(args.url.clone().unwrap_or_else(|| default_url(&args.name)).into()));
     set("site_identity_public_key_pem", Some(pem.into()));
     set("location_label", args.location.as_deref().map(Into::into));
     set("sync_interval_seconds", args.sync_interval.map(Into::into));

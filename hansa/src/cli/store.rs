@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use hansa_storage::DirDisk;
 use hansa_storage::error::BackupError;
-use hansa_storage::{DirDisk, RootKey};
 use reqwest::Method;
 use serde_json::json;
 
@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::failure::{Exit, Failure, chain};
 use super::output::{self, Column, Format, field, note};
 use crate::node::{ROOT_KEY_FILE, open_failure, private_folder};
+use crate::root_key;
 use crate::system::SystemEntropy;
 
 /// Flags of `hansa backup`.
@@ -198,8 +199,7 @@ fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Failure> 
         return Err(Failure::new(Exit::NotFound, format!("there is no root key at {}", key_path.display()))
             .next("hansa check --root-key-file FILE"));
     }
-    let root_key = RootKey::load_or_create(&key_path, &SystemEntropy)
-        .map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
+    let root_key = root_key::load_or_create(&key_path)?;
     let disk = DirDisk::new(&args.data_dir).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     hansa_storage::check_stopped(&disk, &root_key, Arc::new(SystemEntropy))
         .map_err(|error| open_failure(&args.data_dir, &error))
