@@ -5,6 +5,7 @@
 //! Merges of segments are built under a read lock and only installed under the write lock.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hansa_model::directory::{self, Owners, Page, Query, Shard};
@@ -85,12 +86,14 @@ impl SharedShard {
 pub(crate) struct Directory {
     shards: RwLock<BTreeMap<SiteId, SharedShard>>,
     owners: Vec<Mutex<Owners>>,
+    /// Hosts given up so far: when it moves, a site that was refused one may have it now.
+    freed: AtomicU64,
 }
 
 impl Directory {
     pub(crate) fn new() -> Self {
         let owners = (0..OWNER_STRIPES).map(|_| Mutex::new(Owners::default())).collect();
-        Self { shards: RwLock::new(BTreeMap::new()), owners }
+        Self { shards: RwLock::new(BTreeMap::new()), owners, freed: AtomicU64::new(0) }
     }
 
     /// The shard of a site, made empty if there is none.
@@ -112,6 +115,7 @@ impl Directory {
         for stripe in &self.owners {
             stripe.lock().unwrap_or_else(PoisonError::into_inner).release_site(site);
         }
+        self.freed.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Claims a host for a site before its row is stored.
@@ -125,6 +129,12 @@ impl Directory {
     /// Gives up a host after its removal is on disk.
     pub(crate) fn release(&self, host: HostId, site: SiteId) {
         self.stripe(host).release(host, site);
+        self.freed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Hosts given up so far.
+    pub(crate) fn freed(&self) -> u64 {
+        self.freed.load(Ordering::Acquire)
     }
 
     fn stripe(&self, host: HostId) -> MutexGuard<'_, Owners> {

@@ -168,12 +168,12 @@ async fn welcome(
     sender.send(&welcome.encode()).await.map_err(|_| CloseCode::ProtocolError)
 }
 
-/// Serves an accepted link until it ends: its ingest lane in lockstep, one answer for each message. The
-/// control lane is held open and read, so that a leaving peer is noticed.
+/// Serves an accepted link until it ends: its ingest lane in lockstep, one answer for each message. The push
+/// lane goes to the site's actor; the control lane is held open and read, so that a leaving peer is noticed.
 pub(crate) async fn serve_link(site: ActorRef<SiteMessage>, link: Link, number: u64, control: LaneReceiver) {
     let code = tokio::select! {
         biased;
-        code = serve_ingest(&site, &link) => code,
+        code = serve_lanes(&site, &link, number) => code,
         () = drain(control) => CloseCode::ShuttingDown,
     };
     link.close(code);
@@ -187,10 +187,40 @@ async fn drain(mut control: LaneReceiver) {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
-async fn serve_ingest(site: &ActorRef<SiteMessage>, link: &Link) -> CloseCode {
-    let Ok((Lane::Ingest, mut sender, mut receiver)) = link.accept_lane().await else {
+async fn serve_lanes(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> CloseCode {
+    let Ok((Lane::Ingest, sender, receiver)) = link.accept_lane().await else {
         return CloseCode::ProtocolError;
     };
+    tokio::select! {
+        biased;
+        code = serve_ingest(site, sender, receiver) => code,
+        code = serve_push(site, link, number) => code,
+    }
+}
+
+/// Hands the push lane to the site's actor and reads its answers. A site that opens none is served without.
+async fn serve_push(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> CloseCode {
+    let Ok((lane, sender, mut receiver)) = link.accept_lane().await else {
+        return CloseCode::ShuttingDown;
+    };
+    if lane != Lane::Push || site.cast(SiteMessage::PushUp { link: number, sender }).is_err() {
+        return CloseCode::ProtocolError;
+    }
+    loop {
+        match receiver.recv(limits::FRAME_BYTES_MAX).await.map(|frame| Up::decode(&frame)) {
+            Ok(Ok(Up::NotUnderstood { kind })) => debug!(kind, "the site does not know a push"),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return CloseCode::ProtocolError,
+            Err(_) => return CloseCode::ShuttingDown,
+        }
+    }
+}
+
+async fn serve_ingest(
+    site: &ActorRef<SiteMessage>,
+    mut sender: LaneSender,
+    mut receiver: LaneReceiver,
+) -> CloseCode {
     loop {
         let frame = match receiver.recv(limits::FRAME_BYTES_MAX).await {
             Ok(frame) => frame,

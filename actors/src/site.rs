@@ -22,8 +22,8 @@ use hansa_model::site::{HostRollup, Site, SiteStatus, SiteSync};
 use hansa_model::sync::{BatchHeader, BatchRefusal, HostRollupReport, Items, Position, SiteMetadata};
 use hansa_model::{Host, HostId, Secret, SiteId};
 use hansa_storage::{Batch, Lane, table};
-use hansa_transport::wire::BranchLeaves;
-use hansa_transport::{CloseCode, LaneReceiver, Link};
+use hansa_transport::wire::{BranchLeaves, Down};
+use hansa_transport::{CloseCode, LaneReceiver, LaneSender, Link};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tracing::{debug, info};
 
@@ -50,6 +50,8 @@ pub(crate) enum SiteMessage {
         control: LaneReceiver,
         reply: RpcReplyPort<Result<Position, CloseCode>>,
     },
+    /// The push lane of a link is open. No answer.
+    PushUp { link: u64, sender: LaneSender },
     /// The tasks that served a link have ended. No answer.
     LinkDown { link: u64 },
     /// A batch arrived on the link. Answers once it is on disk and searchable.
@@ -137,6 +139,8 @@ pub(crate) struct SiteState {
     log: SiteLog,
     /// Nothing was applied since the last pass of housekeeping.
     quiet: bool,
+    /// Set when rows were refused because another site holds their hosts: how many had been given up then.
+    refused_at: Option<u64>,
     /// A documented snapshot has come in since this actor started.
     has_directory: bool,
     _ticker: Tied,
@@ -146,6 +150,7 @@ pub(crate) struct SiteState {
 struct LiveLink {
     number: u64,
     link: Link,
+    push: Option<LaneSender>,
     _serving: Tied,
 }
 
@@ -202,6 +207,7 @@ impl Actor for SiteActor {
             log,
             quiet: false,
             has_directory: false,
+            refused_at: None,
             _ticker: ticker,
         };
         state.publish();
@@ -228,6 +234,11 @@ impl Actor for SiteActor {
                 info!(site = %state.site.id, version = %software_version, "site links up");
                 let answer = self.link_up(state, &myself, link, control).await;
                 let _ = reply.send(answer);
+            }
+            SiteMessage::PushUp { link, sender } => {
+                if let Some(live) = state.link.as_mut().filter(|live| live.number == link) {
+                    live.push = Some(sender);
+                }
             }
             SiteMessage::LinkDown { link } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
@@ -419,7 +430,7 @@ impl SiteActor {
         state.links += 1;
         let number = state.links;
         let serving = Tied::spawn(crate::endpoint::serve_link(myself.clone(), link.clone(), number, control));
-        state.link = Some(LiveLink { number, link, _serving: serving });
+        state.link = Some(LiveLink { number, link, push: None, _serving: serving });
         state.publish();
         Ok(state.sync.position)
     }
@@ -538,6 +549,7 @@ impl SiteActor {
             state.log.before_append(&self.context.store);
         }
         if !admitted.held_elsewhere.is_empty() {
+            state.refused_at = Some(self.roster.directory.freed());
             batch.audit(self.context.audit(refused_hosts(&admitted.held_elsewhere), None, &state.site));
         }
         match self.context.store.commit(Lane::Ingest, batch).await {
@@ -716,6 +728,7 @@ impl SiteActor {
 // Housekeeping.
 impl SiteActor {
     async fn housekeeping(&self, state: &mut SiteState) -> Result<(), ActorProcessingErr> {
+        self.offer_freed_hosts(state).await;
         let quiet = std::mem::replace(&mut state.quiet, true);
         if quiet {
             state.shard.settle(self.context.compute);
@@ -733,6 +746,21 @@ impl SiteActor {
                 Ok(())
             }
         }
+    }
+}
+
+impl SiteActor {
+    /// Asks the site to compare digests when hosts were given up since it was refused some: it then sends
+    /// again what it holds and we do not.
+    async fn offer_freed_hosts(&self, state: &mut SiteState) {
+        let freed = self.roster.directory.freed();
+        let due = state.refused_at.is_some_and(|at| at != freed);
+        let Some(push) = state.link.as_mut().and_then(|live| live.push.as_mut()).filter(|_| due) else {
+            return;
+        };
+        // A link that is gone compares when it is back.
+        let _ = push.send(&Down::Resync.encode()).await;
+        state.refused_at = None;
     }
 }
 

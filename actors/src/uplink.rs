@@ -268,15 +268,23 @@ impl Session {
         info!(site = %welcome.site_id, coordinator = %welcome.software_version, "linked to the coordinator");
 
         let (sender, receiver) = link.open(Lane::Ingest).await.map_err(text)?;
+        let (push_sender, push_receiver) = link.open(Lane::Push).await.map_err(text)?;
+        let compare = Notify::new();
         tokio::select! {
             biased;
             reason = link.closed() => Err(reason.to_string()),
-            outcome = self.drain(sender, receiver) => outcome,
+            outcome = receive_pushes(push_sender, push_receiver, &compare) => outcome,
+            outcome = self.drain(sender, receiver, &compare) => outcome,
         }
     }
 
     /// Sends what waits, then sleeps until something does, or a comparison of digests is due.
-    async fn drain(&self, mut sender: LaneSender, mut receiver: LaneReceiver) -> Result<(), String> {
+    async fn drain(
+        &self,
+        mut sender: LaneSender,
+        mut receiver: LaneReceiver,
+        compare: &Notify,
+    ) -> Result<(), String> {
         let mut compare_at = Instant::now();
         loop {
             let next = self.ask(|reply| SyncQueueMessage::Next { reply }).await??;
@@ -298,6 +306,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
+                () = compare.notified() => compare_at = Instant::now(),
                 () = tokio::time::sleep_until(compare_at) => {}
             }
         }
@@ -348,6 +357,28 @@ impl Session {
 impl From<Unavailable> for String {
     fn from(error: Unavailable) -> Self {
         error.to_string()
+    }
+}
+
+/// Takes what the coordinator wants this site to hold or do, until the lane ends. A kind that this version
+/// does not know is answered so, and the lane goes on.
+async fn receive_pushes(
+    mut sender: LaneSender,
+    mut receiver: LaneReceiver,
+    compare: &Notify,
+) -> Result<(), String> {
+    loop {
+        let frame = receiver.recv(limits::FRAME_BYTES_MAX).await.map_err(text)?;
+        let message = Down::decode(&frame).map_err(text)?;
+        if matches!(message, Down::Resync) {
+            compare.notify_one();
+        } else if let Down::Push(push) = message {
+            sender.send(&Up::NotUnderstood { kind: push.kind }.encode()).await.map_err(text)?;
+        } else if let Down::Unknown { kind } = message {
+            sender.send(&Up::NotUnderstood { kind }.encode()).await.map_err(text)?;
+        } else {
+            return Err(unexpected("nothing on the push lane", &message));
+        }
     }
 }
 

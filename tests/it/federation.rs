@@ -279,3 +279,27 @@ async fn host_that_another_live_site_holds_does_not_move() {
     assert_eq!(held["host"]["site_id"], federation.sites[0].id);
     assert_eq!(held["host"]["fqdn"], "host-1.site-1.example.com");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_that_was_refused_arrives_soon_after_its_holder_gives_it_up() {
+    let federation = TestFederation::start(2).await;
+    federation.sites[0].put(vec![host(1, 1)]).await;
+    federation.converges().await;
+    federation.sites[1].put(vec![host(1, 1)]).await;
+    eventually("the second site has sent it", async || {
+        (federation.sites[1].depth().await == 0).then_some(())
+    })
+    .await;
+    let path = format!("/api/v1/federation/hosts/{}", host_id(1, 1));
+    let holder = async || federation.api().get(&path).await.licensed()["host"]["site_id"].clone();
+    assert_eq!(holder().await, federation.sites[0].id);
+
+    federation.sites[0].patch(&json!({"remove": [host_id(1, 1)]})).await;
+
+    let mine = format!("/api/v1/federation/hosts?limit=1&site_id={}", federation.sites[1].id);
+    eventually("the coordinator has asked for it again", async || {
+        (federation.api().get(&mine).await.licensed()["total"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(holder().await, federation.sites[1].id);
+}
