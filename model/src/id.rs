@@ -93,6 +93,22 @@ uuid_newtype! {
     /// One snapshot of a rollup series.
     RollupId
 }
+uuid_newtype! {
+    /// A policy of the coordinator.
+    PolicyId
+}
+uuid_newtype! {
+    /// A command; names one execution at one site, for ever.
+    CommandId
+}
+uuid_newtype! {
+    /// A lease of a short-lived credential.
+    LeaseId
+}
+uuid_newtype! {
+    /// An alert about a site.
+    AlertId
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
-//! | [`host`], [`site`], [`sync`], [`audit`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`audit`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
 //! | [`limits`] | every bound, with its reason |
@@ -20,6 +20,8 @@ pub mod host;
 pub mod id;
 pub mod limits;
 pub mod machine;
+pub mod push;
+pub mod report;
 pub mod scope;
 pub mod secret;
 pub mod site;

@@ -97,6 +97,19 @@ pub mod sync {
     pub const BREAKDOWN_KEYS_MAX: usize = 256;
 }
 
+/// Pushes from a coordinator to a site.
+pub mod push {
+    use super::Duration;
+
+    /// Pushes out on one link without an answer. The site answers each within a disk sync; more would
+    /// only wait there, and be sent again when the link breaks.
+    pub const OUT_MAX: usize = 64;
+    /// Between two passes over what is due for HTTP peers (contract 4).
+    pub const TICK: Duration = Duration::from_secs(30);
+    /// Floor of [`TICK`] (contract 4).
+    pub const TICK_MIN: Duration = Duration::from_secs(5);
+}
+
 /// QUIC links.
 pub mod link {
     use super::Duration;

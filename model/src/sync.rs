@@ -68,11 +68,50 @@ pub struct Items<S> {
     pub metadata: Option<SiteMetadata>,
     /// The site's newest host rollup, if it is due.
     pub host_rollup: Option<HostRollupReport>,
+    /// Other payloads of the queue; see [`crate::report::Report`]. Since version 2 of the wire.
+    pub payloads: Vec<Payload>,
+}
+
+/// What [`Items`] were in version 1 of the wire: without the payloads.
+#[derive(Deserialize)]
+struct ItemsV1<S> {
+    #[serde(bound(deserialize = "HostChange<S>: Deserialize<'de>"))]
+    changes: Vec<HostChange<S>>,
+    leaves: Vec<LeafContent>,
+    metadata: Option<SiteMetadata>,
+    host_rollup: Option<HostRollupReport>,
+}
+
+impl<'a> Items<&'a str> {
+    /// Reads the bytes of a batch, of this version or the one before; bytes behind the known fields are a
+    /// newer version's and are ignored. None when they are no items: the sender is defective.
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        if let Ok((items, _newer_fields)) = postcard::take_from_bytes::<Self>(bytes) {
+            return Some(items);
+        }
+        let ItemsV1 { changes, leaves, metadata, host_rollup } = postcard::from_bytes(bytes).ok()?;
+        Some(Self { changes, leaves, metadata, host_rollup, payloads: Vec::new() })
+    }
+}
+
+/// A payload of the sync queue in a batch: the very JSON that the documented route takes as its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// Its documented name, such as `command_result`.
+    pub payload_type: String,
+    /// JSON, its keys sorted.
+    pub body: Vec<u8>,
 }
 
 impl<S> Default for Items<S> {
     fn default() -> Self {
-        Self { changes: Vec::new(), leaves: Vec::new(), metadata: None, host_rollup: None }
+        Self {
+            changes: Vec::new(),
+            leaves: Vec::new(),
+            metadata: None,
+            host_rollup: None,
+            payloads: Vec::new(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod http;
 pub mod identity;
 mod link;
 mod pin;
+mod push;
 mod quic;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

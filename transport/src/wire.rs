@@ -16,8 +16,9 @@ use crate::error::FrameError;
 use crate::frame::{EncodedFrame, Frame};
 
 /// Version of the set of messages, told in [`Hello`] and [`Welcome`]. It grows with each new kind or field;
-/// nobody refuses a peer for it.
-pub const WIRE_VERSION: u16 = 1;
+/// nobody refuses a peer for it. From version 2 on a coordinator reads the payloads of [`Items`]; to an older
+/// one a site sends none, because it would acknowledge them unread.
+pub const WIRE_VERSION: u16 = 2;
 
 /// Kind numbers. Below 0x0100 a site sends them, from 0x0100 on a coordinator; 0 either.
 mod kind {
@@ -145,7 +146,7 @@ impl Batch {
     /// # Errors
     /// The bytes are no items: the sender is defective.
     pub fn decode_items(&self) -> Result<Items<&str>, FrameError> {
-        decode(kind::BATCH, &self.items)
+        Items::decode(&self.items).ok_or(FrameError::Malformed { kind: kind::BATCH })
     }
 }
 
@@ -347,12 +348,12 @@ fn decode_batch(payload: &Bytes) -> Result<Batch, FrameError> {
     Ok(Batch { header: decode(kind::BATCH, header)?, items: payload.slice_ref(items) })
 }
 
-fn encode(message: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(message).expect("plain data into memory has no way to fail")
 }
 
 /// Bytes behind the known fields are a newer version's and are ignored.
-fn decode<'de, T: Deserialize<'de>>(kind: u16, payload: &'de [u8]) -> Result<T, FrameError> {
+pub(crate) fn decode<'de, T: Deserialize<'de>>(kind: u16, payload: &'de [u8]) -> Result<T, FrameError> {
     match postcard::take_from_bytes(payload) {
         Ok((message, _newer_fields)) => Ok(message),
         Err(_) => Err(FrameError::Malformed { kind }),

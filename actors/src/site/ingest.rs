@@ -43,7 +43,7 @@ impl SiteActor {
             Verdict::Duplicate(position) => return Ok(BatchAnswer::Acknowledged(position)),
             Verdict::Refuse(refusal) => return Ok(BatchAnswer::Refused(refusal, position)),
         };
-        let Ok(items) = postcard::from_bytes::<Items<&str>>(payload) else {
+        let Some(items) = Items::decode(payload) else {
             return Ok(BatchAnswer::Refused(BatchRefusal::Malformed, position));
         };
         let admitted = self.admit(state, &items);
