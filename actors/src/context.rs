@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_model::audit::{AuditDraft, Detail};
+use hansa_model::event::EventDraft;
 use hansa_model::machine::registry::Entry;
 use hansa_model::scope::Operator;
 use hansa_model::site::Site;
-use hansa_model::{AuditId, Entropy, Timestamp, WallClock};
+use hansa_model::{AuditId, Entropy, SiteId, Timestamp, WallClock};
 use hansa_storage::{Batch, CommitError, Lane, Receipt, Store};
 use hansa_transport::http::PeerHttp;
 
 use crate::error::Unavailable;
+use crate::events::Events;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::view::QuicAddress;
@@ -89,6 +91,8 @@ pub(crate) struct Context {
     pub(crate) config: NodeConfig,
     pub(crate) keyring: Keyring,
     pub(crate) metrics: Metrics,
+    /// What watchers are told.
+    pub(crate) events: Arc<Events>,
 }
 
 impl Context {
@@ -101,9 +105,36 @@ impl Context {
         Some(QuicAddress { address, alpn: "hansa/1" })
     }
 
-    /// Commits and returns once the batch is on disk.
+    /// Commits and returns once the batch is on disk. Watchers are told of its audit entries: whoever commits
+    /// does so through here or through [`Context::store_batch`].
     pub(crate) async fn commit(&self, lane: Lane, batch: Batch) -> Result<Receipt, Unavailable> {
-        self.store.commit(lane, batch).await.map_err(Unavailable::from)
+        self.store_batch(lane, batch).await.map_err(Unavailable::from)
+    }
+
+    /// The same, for callers that must know why a batch was refused.
+    pub(crate) async fn store_batch(&self, lane: Lane, batch: Batch) -> Result<Receipt, CommitError> {
+        let events: Vec<EventDraft> = batch.audit_drafts().iter().map(EventDraft::from).collect();
+        let receipt = self.store.commit(lane, batch).await?;
+        for event in events {
+            self.events.publish(event);
+        }
+        Ok(receipt)
+    }
+
+    /// Tells watchers of something that leaves no entry in the audit log, as what does is told by its commit.
+    pub(crate) fn publish(
+        &self,
+        kind: &str,
+        site: Option<SiteId>,
+        details: impl IntoIterator<Item = (&'static str, Detail)>,
+    ) {
+        self.events.publish(EventDraft {
+            kind: kind.to_owned(),
+            at: self.now(),
+            site,
+            audit_entry: None,
+            details: details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        });
     }
 
     /// Completes a decision's audit entry.

@@ -388,7 +388,7 @@ impl CoordinatorActor {
         if let Some(entry) = decision.entry {
             batch.audit(context.audit(entry, Some(operator), &site));
         }
-        match context.store.commit(Lane::Operator, batch).await {
+        match context.store_batch(Lane::Operator, batch).await {
             Ok(_) => {}
             Err(CommitError::PreconditionFailed { .. }) => return Err(RegistryError::NameTaken),
             Err(error) => return Err(Unavailable::from(error).into()),
@@ -431,7 +431,7 @@ impl CoordinatorActor {
         if delete_to > from {
             batch.delete_log::<table::IngestLog>(from..delete_to);
         }
-        if let Err(error) = context.store.commit(Lane::Control, batch).await {
+        if let Err(error) = context.store_batch(Lane::Control, batch).await {
             debug!(%error, "log not folded away; the next pass tries again");
         }
     }

@@ -4,6 +4,8 @@
 //! disk. Reads never queue behind a mailbox: they take what actors have published, the directory's shared
 //! shards, or a snapshot of the store.
 
+mod audit;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 

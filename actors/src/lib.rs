@@ -23,6 +23,7 @@ mod drain;
 mod endpoint;
 mod enroll;
 pub mod error;
+mod events;
 mod federation;
 mod inventory;
 mod keyring;
@@ -40,6 +41,7 @@ pub mod view;
 
 pub use context::{Compute, NodeConfig};
 pub use enroll::EnrollRequest;
+pub use events::{EventReader, EventsRead, EventsStart};
 #[cfg(feature = "testing")]
 pub use federation::Part;
 pub use federation::{Federation, SignedRequest};

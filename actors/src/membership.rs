@@ -49,7 +49,11 @@ impl Membership {
     }
 
     pub(crate) fn set_connection(&self, connection: Connection) {
+        let (state, before) = (connection.state, self.connection.load().state);
         self.connection.store(Arc::new(connection));
+        if state != before {
+            self.context.publish("uplink_changed", None, [("connection_state", state.as_str().into())]);
+        }
     }
 
     /// Milliseconds that the last exchange took; none before the first.

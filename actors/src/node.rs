@@ -34,6 +34,7 @@ use crate::coordinator::{Coordinator, CoordinatorActor};
 use crate::directory::SharedShard;
 use crate::endpoint::{EndpointActor, EndpointMessage};
 use crate::error::Unavailable;
+use crate::events::Events;
 use crate::federation::Federation;
 use crate::inventory::{InventoryActor, InventoryMessage};
 use crate::keyring::{IdentityError, Keyring};
@@ -107,6 +108,7 @@ impl Node {
         let role = stored_role(&env.store)?;
         let operators = Arc::new(Operators::new(&keyring.identity));
         let identity = keyring.identity.clone();
+        let events = Arc::new(Events::new(env.entropy.u64()));
         let context = Arc::new(Context {
             store: env.store,
             wall: env.wall,
@@ -116,6 +118,7 @@ impl Node {
             config,
             keyring,
             metrics: Metrics::new(),
+            events,
         });
         let coordinator = Coordinator::new(Arc::clone(&context));
         let endpoint = match env.socket {

@@ -6,6 +6,7 @@
 
 mod ingest;
 mod link;
+mod live;
 mod membership;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::context::Context;
 use crate::coordinator::{Loaded, take_loaded};
 use crate::directory::SharedShard;
 use crate::error::{IngestError, RegistryError, Unavailable};
+use crate::events::Coarse;
 use crate::persistence::{self, SiteLog};
 use crate::roster::{Member, Roster};
 use crate::supervision::Tied;
@@ -144,6 +146,8 @@ pub(crate) struct SiteState {
     refused_at: Option<u64>,
     /// A documented snapshot has come in since this actor started.
     has_directory: bool,
+    /// When watchers were last told of a sync.
+    told: Coarse,
     _ticker: Tied,
 }
 
@@ -202,6 +206,7 @@ impl Actor for SiteActor {
             quiet: false,
             has_directory: false,
             refused_at: None,
+            told: Coarse::default(),
             _ticker: ticker,
         };
         state.publish();
@@ -227,6 +232,9 @@ impl Actor for SiteActor {
             SiteMessage::LinkUp { link, software_version, control, reply } => {
                 info!(site = %state.site.id, version = %software_version, "site links up");
                 let answer = self.link_up(state, &myself, link, control).await;
+                if answer.is_ok() {
+                    self.tell_link_up(state, &software_version);
+                }
                 let _ = reply.send(answer);
             }
             SiteMessage::PushUp { link, sender } => {
@@ -238,6 +246,7 @@ impl Actor for SiteActor {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     state.link = None;
                     state.publish();
+                    self.tell_link_down(state, "lost");
                 }
             }
             SiteMessage::Batch { header, items, reply } => {
@@ -292,6 +301,7 @@ impl SiteState {
 impl SiteActor {
     async fn housekeeping(&self, state: &mut SiteState) -> Result<(), ActorProcessingErr> {
         self.offer_freed_hosts(state).await;
+        self.tell_late_sync(state);
         let quiet = std::mem::replace(&mut state.quiet, true);
         if quiet {
             state.shard.settle(self.context.compute);

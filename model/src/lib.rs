@@ -7,7 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
-//! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`audit`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
 //! | [`limits`] | every bound, with its reason |
@@ -16,6 +16,7 @@ pub mod audit;
 pub mod directory;
 pub mod enrollment;
 pub mod entropy;
+pub mod event;
 pub mod host;
 pub mod id;
 pub mod limits;

@@ -250,6 +250,44 @@ pub mod http {
     pub const PEER_BODY_BYTES_MAX: usize = 1024 * 1024;
 }
 
+/// Live events.
+pub mod events {
+    use super::Duration;
+
+    /// Events kept for readers that come back: at about 500 bytes each 4 MB. A command to 1,000 sites makes
+    /// about 3,000, so a reader may miss the better part of three before it has to load again.
+    pub const KEPT_MAX: usize = 8_192;
+    /// Events that a reader takes at a time; 256 are about 100 kB of JSON.
+    pub const READ_MAX: usize = 256;
+    /// Streams at once. Each holds a connection and a place; 256 people may watch one node.
+    pub const STREAMS_MAX: usize = 256;
+    /// Between signs of life on a quiet stream: proxies close what says nothing for 30 to 60 s. The token is
+    /// looked at again each time.
+    pub const HEARTBEAT: Duration = Duration::from_secs(15);
+    /// Between two `sync` events of one site: what is shown of a sync is read by people.
+    pub const SYNC_PAUSE: Duration = Duration::from_secs(2);
+    /// Kinds that one filter may name.
+    pub const KINDS_MAX: usize = 64;
+}
+
+/// The audit log.
+pub mod audit {
+    use super::Duration;
+
+    /// Entries of a page when none is asked for (contract B5).
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Entries of a page at most.
+    pub const LIMIT_MAX: usize = 1_000;
+    /// Entries after which the next checkpoint is due: what an attacker could rewrite unseen between two.
+    pub const CHECKPOINT_ENTRIES: u64 = 1_000;
+    /// ... or this long after the one before, when there is news.
+    pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+    /// Newest checkpoints shown by one call.
+    pub const CHECKPOINTS_LISTED_MAX: usize = 1_000;
+    /// Bytes of a checkpoint's signature (Ed25519).
+    pub const SIGNATURE_BYTES: usize = 64;
+}
+
 /// Actors and the writer.
 pub mod actor {
     use super::Duration;

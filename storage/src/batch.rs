@@ -150,6 +150,11 @@ impl Batch {
         self
     }
 
+    /// The entries that the batch adds to the audit log, in their order.
+    pub fn audit_drafts(&self) -> &[AuditDraft] {
+        &self.audit
+    }
+
     /// Bytes that the batch brings, about; what a commit is bounded by.
     pub fn bytes(&self) -> usize {
         self.writes.iter().map(Write::bytes).sum::<usize>() + 256 * self.audit.len()

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use hansa_model::audit::{AuditEntry, chain};
+use hansa_model::audit::{AuditEntry, BrokenChain, chain};
 use hansa_model::{Entropy, Host, Site, SiteId, SiteStatus};
 
 use crate::backup::CACHE_BYTES;
@@ -75,23 +75,6 @@ pub struct Problem {
     pub table: &'static str,
     /// What it is.
     pub what: String,
-}
-
-/// Why an audit log is not what it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BrokenChain {
-    /// The entry that should come here is another one, or missing.
-    #[error("entry {number} is missing or out of place")]
-    OutOfPlace {
-        /// The first number that is not right.
-        number: u64,
-    },
-    /// The entry's hash does not follow from it and the entries before it.
-    #[error("entry {number} was changed")]
-    Changed {
-        /// The first number that is not right.
-        number: u64,
-    },
 }
 
 /// Follows the chain from the first entry to the head that the store noted; names the first bad entry.

@@ -58,6 +58,8 @@ pub(crate) const TABLES: &[TableInfo] = &[
     records::<table::Queue>(),
     records::<table::QueueKeys>(),
     records::<table::Audit>(),
+    records::<table::AuditCheckpoints>(),
+    records::<table::CoordinatorCheckpoints>(),
 ];
 
 const fn records<T: Table>() -> TableInfo {

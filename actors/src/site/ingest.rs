@@ -71,6 +71,7 @@ impl SiteActor {
             Ok(()) => {
                 state.sync = sync;
                 state.publish();
+                self.tell_sync(state);
                 Ok(BatchAnswer::Acknowledged(next))
             }
             Err(StoreFailure::Refused) => Ok(BatchAnswer::Refused(BatchRefusal::Unavailable, position)),
@@ -131,7 +132,7 @@ impl SiteActor {
             state.refused_at = Some(self.roster.directory.freed());
             batch.audit(self.context.audit(refused_hosts(&admitted.held_elsewhere), None, &state.site));
         }
-        match self.context.store.commit(Lane::Ingest, batch).await {
+        match self.context.store_batch(Lane::Ingest, batch).await {
             Ok(receipt) => {
                 if appends {
                     let position = receipt.positions.last().copied().unwrap_or_default();
@@ -212,6 +213,7 @@ impl SiteActor {
         self.store_changes(state, batch, &admitted, 0, 0).await.map_err(|_| Unavailable::Storage)?;
         state.sync = sync;
         state.publish();
+        self.tell_sync(state);
         Ok(answer)
     }
 
@@ -228,6 +230,7 @@ impl SiteActor {
         self.context.commit(Lane::Ingest, batch).await?;
         state.sync = sync;
         state.publish();
+        self.tell_sync(state);
         Ok(rollup)
     }
 
@@ -244,6 +247,7 @@ impl SiteActor {
         self.context.commit(Lane::Ingest, batch).await?;
         state.sync = sync;
         state.publish();
+        self.tell_sync(state);
         Ok(state.view())
     }
 

@@ -126,6 +126,7 @@ impl SiteActor {
         };
         if let Some(live) = state.link.take() {
             live.link.close(code);
+            self.tell_link_down(state, "closed");
         }
     }
 }

@@ -3,7 +3,9 @@
 //! A decision changes nothing. It names the next state, the audit entry and what the shell must do; the
 //! shell commits, and only then takes the next state over.
 
+pub mod checkpoints;
 pub mod delivery;
+pub mod event_ring;
 pub mod ingest;
 pub mod link;
 pub mod outbox;

@@ -13,7 +13,9 @@ use crate::error::RecordError;
 use crate::seal::Envelope;
 
 mod audit;
+mod audit_checkpoints;
 mod certificates;
+mod coordinator_checkpoints;
 mod enrollment;
 mod enrollment_tokens;
 mod host_rollups;
@@ -37,7 +39,9 @@ mod sync_events;
 mod trusted_peers;
 
 pub use audit::Audit;
+pub use audit_checkpoints::AuditCheckpoints;
 pub use certificates::Certificates;
+pub use coordinator_checkpoints::CoordinatorCheckpoints;
 pub use enrollment::Enrollments;
 pub use enrollment_tokens::EnrollmentTokens;
 pub use host_rollups::HostRollups;

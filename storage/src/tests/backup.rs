@@ -1,10 +1,10 @@
 //! Backup of a running store, restore, check.
 
-use hansa_model::audit::AuditEntry;
+use hansa_model::audit::{AuditEntry, BrokenChain};
 use hansa_model::{Entropy, Secret};
 
 use super::*;
-use crate::check::{BrokenChain, verify_chain};
+use crate::check::verify_chain;
 use crate::error::BackupError;
 use crate::table::{Audit, Identity, IngestLog, Queue, QueueEntry, SiteNames, Sites};
 use crate::{DirDisk, Lane, check_stopped, restore};

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use hansa_model::audit::AuditEntry;
+use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::host::HostRecord;
 use hansa_model::id::RollupId;
@@ -83,6 +83,8 @@ fn samples() -> Vec<Sample> {
         sample::<Queue>(&9, &queue_entry()),
         sample::<QueueKeys>("metadata", &9),
         sample::<Audit>(&1, &AuditEntry { number: 1, draft: draft("site_created"), hash }),
+        sample::<AuditCheckpoints>(&1_000, &checkpoint(hash)),
+        sample::<CoordinatorCheckpoints>(&1_000, &kept_checkpoint(hash)),
     ]
 }
 
@@ -236,6 +238,14 @@ fn enrollment() -> Enrollment {
         sync_interval_seconds: 300,
         inbound_bearer_hash: Some([5; 32]),
     }
+}
+
+fn checkpoint(hash: [u8; 32]) -> Checkpoint {
+    Checkpoint { number: 1_000, hash, at: Timestamp::from_secs(61), signature: vec![0xcd; 64] }
+}
+
+fn kept_checkpoint(hash: [u8; 32]) -> KeptCheckpoint {
+    KeptCheckpoint { checkpoint: checkpoint(hash), signer: [8; 32], received_at: Timestamp::from_secs(62) }
 }
 
 fn queue_entry() -> QueueEntry {

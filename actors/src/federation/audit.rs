@@ -1,0 +1,12 @@
+//! The facade's part about the audit log and live events.
+
+use super::Federation;
+use crate::events::{EventReader, EventsStart};
+
+impl Federation {
+    /// A reader of live events from a place on. It sees all of them: who shows them to an operator asks
+    /// [`hansa_model::event::Event::is_visible_to`] of each.
+    pub fn events(&self, start: EventsStart) -> EventReader {
+        self.tree.context.events.reader(start)
+    }
+}
