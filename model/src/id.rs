@@ -109,6 +109,10 @@ uuid_newtype! {
     /// An alert about a site.
     AlertId
 }
+uuid_newtype! {
+    /// An API key; names it without being able to use it.
+    ApiKeyId
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,10 +8,12 @@
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
 //! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`access`] | local users, API keys, logins |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
 //! | [`limits`] | every bound, with its reason |
 
+pub mod access;
 pub mod audit;
 pub mod directory;
 pub mod enrollment;
@@ -31,7 +33,7 @@ pub mod time;
 
 pub use entropy::Entropy;
 pub use host::{Host, HostChange, HostRecord, HostRow};
-pub use id::{AuditId, HostId, SiteId};
+pub use id::{ApiKeyId, AuditId, HostId, SiteId};
 pub use secret::Secret;
 pub use site::{Site, SiteName, SiteStatus};
 pub use time::{Timestamp, WallClock};

@@ -323,3 +323,83 @@ pub mod token {
     /// Verified tokens remembered, so that a signature is checked once and not per request.
     pub const VERIFIED_MAX: usize = 4_096;
 }
+
+/// Local users, their logins and API keys.
+pub mod access {
+    use super::Duration;
+
+    /// Longest e-mail address (RFC 5321 4.5.3.1.3, without its brackets).
+    pub const USERID_BYTES_MAX: usize = 254;
+    /// Shortest password: the only guard besides the rate, so longer than the 8 of old habit.
+    pub const PASSWORD_CHARS_MIN: usize = 12;
+    /// Longest password. A bound, so that a login cannot bring a megabyte to hash.
+    pub const PASSWORD_BYTES_MAX: usize = 1_024;
+    /// Users of one node; a list is sorted in memory.
+    pub const USERS_MAX: usize = 4_096;
+    /// API keys of one node; the same.
+    pub const API_KEYS_MAX: usize = 4_096;
+    /// Bytes of an API key's name.
+    pub const API_KEY_NAME_BYTES_MAX: usize = 64;
+    /// Sites that one grant names: a token of a login carries them all, and 128 ids leave a bearer below
+    /// its bound. Whoever needs more sites than that sees all.
+    pub const GRANT_SITES_MAX: usize = 128;
+    /// Between two notes of when an API key was last used. Each costs a commit.
+    pub const LAST_USED_STEP: Duration = Duration::from_secs(3_600);
+    /// Memory of one argon2id hash in KiB, passes and lanes: OWASP's first choice, about 30 ms. They are
+    /// stored with each hash, so a later version may raise them.
+    pub const HASH_COST: (u32, u32, u32) = (19_456, 2, 1);
+    /// Passwords hashed at once; each takes 19 MiB. A further login waits.
+    pub const HASHES_AT_ONCE: usize = 2;
+    /// Logins of one user that may come at once ...
+    pub const LOGIN_USER_BURST: u32 = 10;
+    /// ... and the wait from then on: 360 guesses an hour do not find twelve characters.
+    pub const LOGIN_USER_INTERVAL: Duration = Duration::from_secs(10);
+    /// Logins of all users that may come at once ...
+    pub const LOGIN_ALL_BURST: u32 = 50;
+    /// ... and the wait from then on: a third of one processor for hashes, and ten audit entries a second.
+    pub const LOGIN_ALL_INTERVAL: Duration = Duration::from_millis(100);
+    /// Slots in which logins are counted by user. Names that nobody has count as well, so memory must not
+    /// depend on how many are tried.
+    pub const LOGIN_SLOTS: u16 = 4_096;
+    /// Life of a token that a login or refresh gives. Short: its holder can get the next one.
+    pub const LOGIN_TOKEN_TTL: Duration = Duration::from_secs(900);
+    /// A login that is not refreshed for this long has ended: a working day.
+    pub const LOGIN_IDLE_MAX: Duration = Duration::from_secs(12 * 3_600);
+    /// A login ends after this long, however often it is refreshed.
+    pub const LOGIN_LIFE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+    /// How long the refresh token before the present one is still answered: browsers refresh in several
+    /// tabs at once. After it, the old one's use ends the login.
+    pub const REFRESH_GRACE: Duration = Duration::from_secs(10);
+    /// Ended logins that a new one clears away; at more than one they cannot pile up.
+    pub const LOGINS_SWEPT: usize = 16;
+}
+
+/// Issuers of operator tokens beside the node itself.
+pub mod issuer {
+    use super::Duration;
+
+    /// Issuers of one node; each holds its keys in memory.
+    pub const ISSUERS_MAX: usize = 32;
+    /// Keys taken from one issuer; some publish a dozen while they rotate.
+    pub const KEYS_MAX: usize = 64;
+    /// Bytes of a key set or discovery document; a set of 64 keys with certificates has about 200 kB.
+    pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+    /// Bits of an RSA key at least (NIST SP 800-131A).
+    pub const RSA_BITS_MIN: usize = 2_048;
+    /// Bytes of a key's id in a token.
+    pub const KID_BYTES_MAX: usize = 256;
+    /// Age from which keys are fetched again: a key that its issuer withdrew is accepted so long.
+    pub const KEYS_AGE_MAX: Duration = Duration::from_secs(3_600);
+    /// Age up to which keys are used while their issuer does not answer.
+    pub const KEYS_STALE_MAX: Duration = Duration::from_secs(24 * 3_600);
+    /// Between two tries to fetch keys: a stranger's unknown key ids must not become requests to the issuer.
+    pub const FETCH_INTERVAL: Duration = Duration::from_secs(30);
+    /// Time for discovery and key set together. Tokens of this issuer wait for it, no others.
+    pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
+    /// How long a verified signature of another issuer is remembered.
+    pub const REMEMBERED_MAX: Duration = Duration::from_secs(600);
+    /// Bytes of a shared secret at least: as many as the hash has (RFC 7518 3.2).
+    pub const SHARED_SECRET_BYTES_MIN: usize = 32;
+    /// Bytes of a name that another issuer gives its user; it stands in the audit log.
+    pub const USERID_BYTES_MAX: usize = 255;
+}

@@ -17,8 +17,9 @@ use crate::read::{Order, ReadView};
 use crate::schema::{self, Kind, TableInfo};
 use crate::seal::{Envelope, RootKey, Sealer};
 use crate::table::{
-    Audit, EnrollmentTokens, IdentityKeys, InventorySegmentHeads, InventorySegments, Queue, QueueKeys, SELF,
-    SegmentHead, SegmentHeads, Segments, SiteNames, SiteSyncs, Sites, SyncBearers, SyncEvents, Table,
+    ApiKeyNames, ApiKeys, Audit, EnrollmentTokens, IdentityKeys, InventorySegmentHeads, InventorySegments,
+    Queue, QueueKeys, SELF, SegmentHead, SegmentHeads, Segments, SiteNames, SiteSyncs, Sites, SyncBearers,
+    SyncEvents, Table,
 };
 
 /// Problems listed at most; the count is exact beyond it.
@@ -150,6 +151,7 @@ pub(crate) fn check(view: &ReadView) -> Result<CheckReport, ReadError> {
         check_sites(view, &mut report)?;
         check_segments(view, &mut report)?;
         check_queue(view, &mut report)?;
+        check_api_keys(view, &mut report)?;
     }
     Ok(report)
 }
@@ -358,6 +360,21 @@ fn check_queue(view: &ReadView, report: &mut CheckReport) -> Result<(), ReadErro
         report.require(entry.is_some_and(|entry| entry.dedup_key == key), QueueKeys::NAME, || {
             format!("a key leads to entry {order}, which does not have it")
         });
+    }
+    Ok(())
+}
+
+/// Each key is found by its name, and each name leads to the key that bears it.
+fn check_api_keys(view: &ReadView, report: &mut CheckReport) -> Result<(), ReadError> {
+    for (hash, key) in view.all::<ApiKeys>(..)? {
+        let named = view.get::<ApiKeyNames>(key.name.as_str())?;
+        report.require(named == Some(hash), ApiKeyNames::NAME, || {
+            format!("the name of {} does not lead to it", key.id)
+        });
+    }
+    for (name, hash) in view.all::<ApiKeyNames>(..)? {
+        let bears = view.get::<ApiKeys>(&hash)?.is_some_and(|key| key.name == name);
+        report.require(bears, ApiKeyNames::NAME, || "a name leads to no key that bears it".to_owned());
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::codec::KeyCodec;
 use crate::error::RecordError;
 use crate::seal::Envelope;
 
+mod api_key_names;
+mod api_keys;
 mod audit;
 mod audit_checkpoints;
 mod certificates;
@@ -24,6 +26,7 @@ mod identity_keys;
 mod ingest_log;
 mod inventory_log;
 mod inventory_segments;
+mod logins;
 mod outbound_bearers;
 mod outbox;
 mod queue;
@@ -37,7 +40,10 @@ mod sync_bearer_secret;
 mod sync_bearers;
 mod sync_events;
 mod trusted_peers;
+mod users;
 
+pub use api_key_names::ApiKeyNames;
+pub use api_keys::ApiKeys;
 pub use audit::Audit;
 pub use audit_checkpoints::AuditCheckpoints;
 pub use certificates::Certificates;
@@ -50,6 +56,7 @@ pub use identity_keys::IdentityKeys;
 pub use ingest_log::IngestLog;
 pub use inventory_log::InventoryLog;
 pub use inventory_segments::{InventorySegmentHeads, InventorySegments};
+pub use logins::Logins;
 pub use outbound_bearers::OutboundBearers;
 pub use outbox::Outbox;
 pub use queue::{Queue, QueueEntry};
@@ -63,6 +70,7 @@ pub use sync_bearer_secret::SyncBearerSecret;
 pub use sync_bearers::SyncBearers;
 pub use sync_events::SyncEvents;
 pub use trusted_peers::TrustedPeers;
+pub use users::Users;
 
 /// Key of the one record in a table that holds one.
 pub const SELF: &str = "self";

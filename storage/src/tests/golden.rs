@@ -5,10 +5,12 @@
 
 use std::path::PathBuf;
 
+use hansa_model::access::{ApiKey, Grant, Login, OperatorRole, PasswordHash, User};
 use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::host::HostRecord;
-use hansa_model::id::RollupId;
+use hansa_model::id::{ApiKeyId, RollupId};
+use hansa_model::scope::Scope;
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
 use hansa_model::sync::{IngestRecord, Position};
 use hansa_model::{Host, HostChange, HostId};
@@ -82,6 +84,10 @@ fn samples() -> Vec<Sample> {
         sample::<Outbox>("cursor", &vec![1, 2, 3]),
         sample::<Queue>(&9, &queue_entry()),
         sample::<QueueKeys>("metadata", &9),
+        sample::<Users>("ada@example.com", &user()),
+        sample::<ApiKeys>(&hash, &api_key()),
+        sample::<ApiKeyNames>("backup", &hash),
+        sample::<Logins>(&hash, &login()),
         sample::<Audit>(&1, &AuditEntry { number: 1, draft: draft("site_created"), hash }),
         sample::<AuditCheckpoints>(&1_000, &checkpoint(hash)),
         sample::<CoordinatorCheckpoints>(&1_000, &kept_checkpoint(hash)),
@@ -246,6 +252,48 @@ fn checkpoint(hash: [u8; 32]) -> Checkpoint {
 
 fn kept_checkpoint(hash: [u8; 32]) -> KeptCheckpoint {
     KeptCheckpoint { checkpoint: checkpoint(hash), signer: [8; 32], received_at: Timestamp::from_secs(62) }
+}
+
+fn grant() -> Grant {
+    Grant {
+        role: Some(OperatorRole::Operator),
+        scopes: [Scope::SitesWrite].into(),
+        sites: Some([site_id(1)].into()),
+    }
+}
+
+fn user() -> User {
+    User {
+        password: PasswordHash { memory: 19_456, passes: 2, lanes: 1, salt: [1; 16], hash: [2; 32] },
+        grant: grant(),
+        disabled: false,
+        stamp: [3; 16],
+        created_at: Timestamp::from_secs(1),
+        updated_at: Timestamp::from_secs(2),
+    }
+}
+
+fn api_key() -> ApiKey {
+    ApiKey {
+        id: ApiKeyId(Uuid::from_u128(5)),
+        name: "backup".to_owned(),
+        grant: grant(),
+        created_at: Timestamp::from_secs(1),
+        created_by: "ada@example.com".to_owned(),
+        expires_at: Some(Timestamp::from_secs(9)),
+        last_used_at: None,
+    }
+}
+
+fn login() -> Login {
+    Login {
+        userid: "ada@example.com".to_owned(),
+        stamp: [3; 16],
+        current: [4; 32],
+        previous: Some([5; 32]),
+        rotated_at: Timestamp::from_secs(2),
+        created_at: Timestamp::from_secs(1),
+    }
 }
 
 fn queue_entry() -> QueueEntry {
