@@ -55,7 +55,7 @@ impl Client {
     ) -> Result<Self, Failure> {
         let base = parse_address(address)?;
         let http = builder()
-            .tls_backend_preconfigured(tls(authorities)?)
+            .tls_backend_preconfigured(tls("--cacert", authorities)?)
             .build()
             .map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
         Ok(Self { http, base, token, name: address.trim_end_matches('/').to_owned() })
@@ -69,7 +69,7 @@ impl Client {
         let socket = socket_path(data_dir);
         let http = builder()
             // The socket carries plain HTTP; the roots are never used, but no process default is consulted.
-            .tls_backend_preconfigured(tls(None)?)
+            .tls_backend_preconfigured(tls("--cacert", None)?)
             .unix_socket(socket.as_path())
             .build()
             .map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
@@ -179,7 +179,7 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join(SOCKET_FILE)
 }
 
-fn builder() -> reqwest::ClientBuilder {
+pub(crate) fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .user_agent(concat!("hansa/", env!("CARGO_PKG_VERSION")))
@@ -199,11 +199,11 @@ fn parse_address(address: &str) -> Result<Url, Failure> {
     Ok(url)
 }
 
-/// TLS with the authorities of the web, and those of a file beside them.
-fn tls(authorities: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
+/// TLS with the authorities of the web, and those of a file beside them that `key` named.
+pub(crate) fn tls(key: &str, authorities: Option<&Path>) -> Result<rustls::ClientConfig, Failure> {
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = authorities {
-        let bad = |reason: String| Failure::usage(format!("--cacert {}: {reason}", path.display()));
+        let bad = |reason: String| Failure::usage(format!("{key} {}: {reason}", path.display()));
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
             let certificate = certificate.map_err(|error| bad(error.to_string()))?;
             roots.add(certificate).map_err(|error| bad(error.to_string()))?;
@@ -248,7 +248,7 @@ fn with_bad_fields(mut detail: String, body: &Value) -> String {
 }
 
 /// The cause that says something; those above it repeat the URL.
-fn deepest_cause(error: &reqwest::Error) -> String {
+pub(crate) fn deepest_cause(error: &reqwest::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(cause) = deepest.source() {
         deepest = cause;

@@ -4,6 +4,8 @@
 //! fills what is left with the defaults. Nothing starts before the result is valid. `config/defaults.toml`
 //! is the documentation of every key; a test keeps it true.
 
+mod transit;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::system::is_loopback;
 use crate::telemetry::LogFormat;
+
+pub use transit::{Transit, TransitLayer, TransitLogin};
 
 /// The commented file that `hansa config --defaults` prints.
 pub const DEFAULTS: &str = include_str!("config/defaults.toml");
@@ -47,6 +51,8 @@ pub struct Layer {
     pub insecure_http: Option<bool>,
     /// Where the root key lies.
     pub root_key_file: Option<PathBuf>,
+    /// See [`TransitLayer`].
+    pub root_key_transit: TransitLayer,
     /// See [`TlsLayer`].
     pub tls: TlsLayer,
     /// See [`FederationLayer`].
@@ -114,6 +120,8 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Where the root key lies. Default `root.key` in the data folder.
     pub root_key_file: PathBuf,
+    /// The transit key that wraps the root key, if one does.
+    pub root_key_transit: Option<Transit>,
     /// Where QUIC is taken. Default [`QUIC_LISTEN_DEFAULT`], or any free port for a site, which only dials.
     pub quic_listen: Option<SocketAddr>,
     /// Under which address peers reach it; none falls back to the bound address on loopback.
@@ -175,6 +183,20 @@ pub enum ConfigError {
     /// A URL that nobody can use.
     #[error("public_url must start with http:// or https://")]
     PublicUrl,
+    /// No URL of a transit engine, or one over which secrets would travel in plain.
+    #[error(
+        "root_key_transit.address must be https://HOST:PORT, or http:// on this machine alone (127.0.0.1)"
+    )]
+    TransitAddress,
+    /// Not exactly one way to log in to a transit engine.
+    #[error("root_key_transit needs either token_file, or role_id_file and secret_id_file")]
+    TransitLogin,
+    /// A name that cannot stand in a path.
+    #[error("root_key_transit.{key} may have letters, digits, '-', '_', '.' and, between parts, '/'")]
+    TransitName {
+        /// The key.
+        key: &'static str,
+    },
 }
 
 impl Layer {
@@ -224,6 +246,17 @@ impl Layer {
             drain_seconds: read.parse("HANSA_DRAIN_SECONDS")?,
             insecure_http: read.parse("HANSA_INSECURE_HTTP")?,
             root_key_file: read.parse("HANSA_ROOT_KEY_FILE")?,
+            root_key_transit: TransitLayer {
+                address: read.parse("HANSA_ROOT_KEY_TRANSIT__ADDRESS")?,
+                mount: read.parse("HANSA_ROOT_KEY_TRANSIT__MOUNT")?,
+                key: read.parse("HANSA_ROOT_KEY_TRANSIT__KEY")?,
+                token_file: read.parse("HANSA_ROOT_KEY_TRANSIT__TOKEN_FILE")?,
+                role_id_file: read.parse("HANSA_ROOT_KEY_TRANSIT__ROLE_ID_FILE")?,
+                secret_id_file: read.parse("HANSA_ROOT_KEY_TRANSIT__SECRET_ID_FILE")?,
+                approle_mount: read.parse("HANSA_ROOT_KEY_TRANSIT__APPROLE_MOUNT")?,
+                namespace: read.parse("HANSA_ROOT_KEY_TRANSIT__NAMESPACE")?,
+                ca_file: read.parse("HANSA_ROOT_KEY_TRANSIT__CA_FILE")?,
+            },
             tls: TlsLayer { cert: read.parse("HANSA_TLS__CERT")?, key: read.parse("HANSA_TLS__KEY")? },
             federation: FederationLayer {
                 listen: read.parse("HANSA_FEDERATION__LISTEN")?,
@@ -257,6 +290,7 @@ impl Layer {
             drain_seconds: self.drain_seconds.or(below.drain_seconds),
             insecure_http: self.insecure_http.or(below.insecure_http),
             root_key_file: self.root_key_file.or(below.root_key_file),
+            root_key_transit: self.root_key_transit.over(below.root_key_transit),
             tls: TlsLayer { cert: self.tls.cert.or(below.tls.cert), key: self.tls.key.or(below.tls.key) },
             federation: FederationLayer {
                 listen: self.federation.listen.or(below.federation.listen),
@@ -308,6 +342,7 @@ impl Layer {
             self.data_dir.unwrap_or_else(|| PathBuf::from(crate::cli::connection::DATA_DIR_DEFAULT));
         Ok(Config {
             root_key_file: self.root_key_file.unwrap_or_else(|| data_dir.join("root.key")),
+            root_key_transit: self.root_key_transit.resolve()?,
             data_dir,
             listen,
             public_url,
@@ -423,6 +458,11 @@ mod tests {
             &layer;
         assert!(data_dir.is_some() && listen.is_some() && public_url.is_some() && role.is_some());
         assert!(drain_seconds.is_some() && insecure_http.is_some() && root_key_file.is_some());
+        let transit = &layer.root_key_transit;
+        assert!(transit.address.is_some() && transit.mount.is_some() && transit.key.is_some());
+        assert!(transit.token_file.is_some() && transit.role_id_file.is_some());
+        assert!(transit.secret_id_file.is_some() && transit.approle_mount.is_some());
+        assert!(transit.namespace.is_some() && transit.ca_file.is_some());
         assert!(layer.tls.cert.is_some() && layer.tls.key.is_some());
         let FederationLayer { listen, advertise, enforce_signatures } = &layer.federation;
         assert!(listen.is_some() && advertise.is_some() && enforce_signatures.is_some());

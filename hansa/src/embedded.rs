@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::client::socket_path;
 use crate::config::{FederationLayer, Layer};
 use crate::node::RunningNode;
+use crate::root_key;
 
 /// A command waits for its own requests, so there is nothing to drain.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ impl Embedded {
         let layer = Layer {
             data_dir: Some(data_dir.to_owned()),
             root_key_file: root_key_file.map(Path::to_owned),
+            root_key_transit: root_key::transit_of(data_dir)?,
             listen: Some(any_port),
             federation: FederationLayer { listen: Some(any_port), ..FederationLayer::default() },
             ..Layer::default()

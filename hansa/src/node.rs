@@ -58,7 +58,7 @@ impl RunningNode {
         let http = TcpListener::bind(config.listen)
             .await
             .map_err(|error| bind_failure("HTTP", config.listen, &error, "--listen"))?;
-        let store = open_store(&config.data_dir, &config.root_key_file, config.cache_bytes)?;
+        let store = open_store(config).await?;
         let quic = bind_quic(config, &store)?;
         let io = |error: std::io::Error| Failure::new(Exit::Failed, error.to_string());
         let (http_address, quic_address) = (http.local_addr().map_err(io)?, quic.local_addr().map_err(io)?);
@@ -252,21 +252,25 @@ fn bind_quic(config: &Config, store: &Store) -> Result<UdpSocket, Failure> {
         .map_err(failed(everywhere))
 }
 
-fn open_store(data_dir: &Path, root_key_file: &Path, cache_bytes: u64) -> Result<Store, Failure> {
-    let failed = |what: String| Failure::new(Exit::Failed, format!("{}: {what}", data_dir.display()));
-    let disk = DirDisk::new(data_dir).map_err(|error| failed(error.to_string()))?;
-    let has_store = data_dir.join(hansa_storage::disk::STORE_FILE).exists();
-    if has_store && !root_key_file.exists() {
-        return Err(failed(format!("there is no root key at {}", root_key_file.display()))
-            .next("put the key file back, or name it with --root-key-file"));
-    }
-    let root_key = root_key::load_or_create(root_key_file)?;
-    let config = StoreConfig {
-        cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
+async fn open_store(config: &Config) -> Result<Store, Failure> {
+    let data_dir = &config.data_dir;
+    let disk = DirDisk::new(data_dir)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data_dir.display())))?;
+    let source = root_key::Source {
+        data_dir,
+        key_file: &config.root_key_file,
+        transit: config.root_key_transit.as_ref(),
+    };
+    let root_key = Box::pin(source.load()).await?;
+    let store_config = StoreConfig {
+        cache_bytes: usize::try_from(config.cache_bytes).unwrap_or(usize::MAX),
         ..StoreConfig::default()
     };
-    Store::open(config, Arc::new(disk), Driver::Thread, &root_key, Arc::new(SystemEntropy))
-        .map_err(|error| open_failure(data_dir, &error))
+    let store =
+        Store::open(store_config, Arc::new(disk), Driver::Thread, &root_key.key, Arc::new(SystemEntropy))
+            .map_err(|error| open_failure(data_dir, &error))?;
+    root_key.settle()?;
+    Ok(store)
 }
 
 /// The failure for a store that does not open.

@@ -1,7 +1,11 @@
-//! Where the root key comes from: a key file, or a passphrase that only people and service managers know.
+//! Where the root key comes from: a key file, a passphrase that only people and service managers know, or a
+//! transit engine that wraps it.
 //!
-//! With a passphrase the file holds salt and cost alone (argon2id), so the data folder and its backups
-//! open nothing by themselves. Which of the two a node has is decided when it first starts.
+//! With a passphrase the file holds salt and cost alone (argon2id), with a transit engine the data folder
+//! holds the wrapped key; either way the folder and its backups open nothing by themselves. A node begins
+//! with one of them, and can be moved to a transit engine.
+
+mod transit;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,7 +17,13 @@ use hansa_model::{Entropy, Secret};
 use hansa_storage::RootKey;
 
 use crate::cli::failure::{Exit, Failure, chain};
+use crate::config::{Layer, Transit, TransitLayer};
 use crate::system::SystemEntropy;
+use transit::TransitEngine;
+
+/// Name of the wrapped root key in a data folder.
+pub(crate) const WRAPPED_KEY_FILE: &str = "root.key.transit";
+const WRAPPED_PREFIX: &str = "hansa-root-key-transit-1 ";
 
 /// Names a file with the passphrase; never the passphrase itself, which would show in process lists.
 pub(crate) const PASSPHRASE_FILE: &str = "HANSA_ROOT_KEY_PASSPHRASE_FILE";
@@ -25,11 +35,127 @@ const SALT_BYTES: usize = 16;
 /// a small machine; about 0.2 s on one core. They are stored, so a later version may raise them.
 const COST: (u32, u32, u32) = (65_536, 3, 1);
 
-/// Reads the root key, or makes one on the first start.
+/// Where one node's root key may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// Its data folder.
+    pub(crate) data_dir: &'a Path,
+    /// Its key file, with the key or with salt and cost.
+    pub(crate) key_file: &'a Path,
+    /// The transit engine that wraps it.
+    pub(crate) transit: Option<&'a Transit>,
+}
+
+/// A root key, and what is left to do once it has opened the store.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The key.
+    pub(crate) key: RootKey,
+    /// A key that moves to a transit engine: where its wrapped form goes, and where the key file lies.
+    moving: Option<(PathBuf, String, PathBuf)>,
+}
+
+impl Source<'_> {
+    /// Reads the root key, or makes one on the first start; what it makes is durable on return.
+    ///
+    /// # Errors
+    /// A file is lost, damaged or needs a passphrase that nobody gave, or the transit engine does not
+    /// give the key.
+    pub(crate) async fn load(self) -> Result<Loaded, Failure> {
+        let has_store = self.data_dir.join(hansa_storage::disk::STORE_FILE).exists();
+        let wrapped = self.data_dir.join(WRAPPED_KEY_FILE);
+        let Some(transit) = self.transit else {
+            if wrapped.exists() && !self.key_file.exists() {
+                let what = format!("{}: the root key is in a transit engine", wrapped.display());
+                return Err(Failure::new(Exit::Failed, what)
+                    .next("[root_key_transit] in the configuration, as when the node first started"));
+            }
+            if has_store && !self.key_file.exists() {
+                let what = format!("there is no root key at {}", self.key_file.display());
+                return Err(Failure::new(Exit::Failed, format!("{}: {what}", self.data_dir.display()))
+                    .next("put the key file back, or name it with --root-key-file"));
+            }
+            return Ok(Loaded { key: load_or_create(self.key_file)?, moving: None });
+        };
+        if !wrapped.exists() && has_store && !self.key_file.exists() {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("{}: the wrapped root key is lost", wrapped.display()),
+            )
+            .next("put root.key.transit back, from a copy of the data folder"));
+        }
+        let engine = TransitEngine::open(transit).await?;
+        let loaded = self.load_wrapped(&engine, wrapped, has_store).await;
+        engine.close().await;
+        loaded
+    }
+
+    async fn load_wrapped(
+        self,
+        engine: &TransitEngine<'_>,
+        path: PathBuf,
+        has_store: bool,
+    ) -> Result<Loaded, Failure> {
+        let failed = |what: String| Failure::new(Exit::Failed, format!("{}: {what}", path.display()));
+        if path.exists() {
+            let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+            let ciphertext = text.trim_end().strip_prefix(WRAPPED_PREFIX);
+            let ciphertext = ciphertext.ok_or_else(|| {
+                failed("it does not hold a wrapped root key: put the original back".to_owned())
+            })?;
+            return Ok(Loaded { key: engine.unwrap(ciphertext).await?, moving: None });
+        }
+        let key = if has_store {
+            load_or_create(self.key_file)?
+        } else {
+            let entropy: &dyn Entropy = &SystemEntropy;
+            RootKey::new(entropy.bytes())
+        };
+        let text = format!("{WRAPPED_PREFIX}{}\n", engine.wrap(&key).await?);
+        if has_store {
+            let moving = Some((path, text, self.key_file.to_owned()));
+            return Ok(Loaded { key, moving });
+        }
+        hansa_storage::disk::DirDisk::new(self.data_dir).map_err(|error| failed(error.to_string()))?;
+        write(&path, &text).map_err(|error| failed(error.to_string()))?;
+        Ok(Loaded { key, moving: None })
+    }
+}
+
+impl Loaded {
+    /// Notes that the key has opened the store, so that a key of another node is never put in its place.
+    ///
+    /// # Errors
+    /// The wrapped key cannot be written; the key file still opens the store.
+    pub(crate) fn settle(self) -> Result<(), Failure> {
+        let Some((path, text, key_file)) = self.moving else { return Ok(()) };
+        write(&path, &text)
+            .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+        tracing::warn!(
+            wrapped = %path.display(),
+            key_file = %key_file.display(),
+            "the root key is wrapped by the transit engine from now on: remove the key file"
+        );
+        Ok(())
+    }
+}
+
+/// The transit engine of a node whose store a command opens by itself: read from where a node reads its
+/// configuration, and only when the data folder says that there is one.
 ///
 /// # Errors
-/// The file is damaged or cannot be used, or it needs a passphrase that nobody gave.
-pub(crate) fn load_or_create(path: &Path) -> Result<RootKey, Failure> {
+/// The configuration is not valid.
+pub(crate) fn transit_of(data_dir: &Path) -> Result<TransitLayer, Failure> {
+    if !data_dir.join(WRAPPED_KEY_FILE).exists() {
+        return Ok(TransitLayer::default());
+    }
+    let file = std::env::var_os("HANSA_CONFIG").map(PathBuf::from);
+    Layer::of_files_and_environment(file.as_deref())
+        .map(|layer| layer.root_key_transit)
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn load_or_create(path: &Path) -> Result<RootKey, Failure> {
     load_with(path, passphrase()?, &SystemEntropy)
 }
 

@@ -1,6 +1,6 @@
 //! The machine behind the seams: its clock, its randomness, its processors.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use hansa_actors::Compute;
@@ -40,6 +40,12 @@ pub fn compute() -> Compute {
 /// Whether an address is reachable from this machine alone.
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
+}
+
+/// Whether a URL's host can only be this machine.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
+    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    address.map_or(host == "localhost", |address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

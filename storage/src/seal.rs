@@ -54,6 +54,11 @@ impl RootKey {
         Self(Secret::new(bytes))
     }
 
+    /// The key itself, for whoever wraps it.
+    pub const fn bytes(&self) -> &Secret<[u8; KEY_BYTES]> {
+        &self.0
+    }
+
     /// Reads a key file, or makes one with mode 0600 when there is none; durable when this returns.
     ///
     /// # Errors

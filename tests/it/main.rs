@@ -15,6 +15,8 @@ mod kill;
 #[cfg(test)]
 mod quic_peer;
 #[cfg(test)]
+mod root_key;
+#[cfg(test)]
 mod search;
 #[cfg(test)]
 mod security;

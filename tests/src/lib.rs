@@ -7,6 +7,7 @@
 //! | [`TestProcess`] | the real program, killed by its process id |
 //! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
+//! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
 mod federation;
@@ -14,6 +15,7 @@ mod hosts;
 mod http;
 mod http_site;
 mod node;
+mod openbao;
 mod process;
 mod raw;
 mod waiting;
@@ -23,6 +25,7 @@ pub use hosts::{host, host_id, rows_of};
 pub use http::{Answer, Api};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
 pub use node::{TestClock, TestNode, all_scopes};
+pub use openbao::OpenBao;
 pub use process::{TestProcess, binary, free_port};
 pub use raw::raw_exchange;
 pub use waiting::{WAIT_MAX, eventually};

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::http::Api;
-use crate::waiting::eventually;
+use crate::waiting::{WAIT_MAX, eventually};
 
 /// The program.
 ///
@@ -72,6 +72,20 @@ impl TestProcess {
 
     /// The same with a filter for its log.
     pub async fn start_logging(folder: &Path, role: &str, filter: &str) -> Self {
+        let mut process = Self::new(folder, role, filter);
+        process.boot().await;
+        process
+    }
+
+    /// The same with a configuration file.
+    pub async fn start_configured(folder: &Path, role: &str, config: &Path) -> Self {
+        let mut process = Self::new(folder, role, "info");
+        process.arguments.push(format!("--config={}", config.display()));
+        process.boot().await;
+        process
+    }
+
+    fn new(folder: &Path, role: &str, filter: &str) -> Self {
         let port = free_port();
         let arguments = ["serve", "--role", role, "--log", filter]
             .map(str::to_owned)
@@ -83,9 +97,7 @@ impl TestProcess {
                 format!("--ready-file={}", folder.join("ready.json").display()),
             ])
             .collect();
-        let mut process = Self { folder: folder.to_owned(), arguments, port, child: None };
-        process.boot().await;
-        process
+        Self { folder: folder.to_owned(), arguments, port, child: None }
     }
 
     /// Starts it again.
@@ -129,6 +141,23 @@ impl TestProcess {
     pub async fn kill(&mut self) {
         let mut child = self.child.take().expect("the process runs");
         child.kill().await.expect("our own child can be killed");
+    }
+
+    /// Starts it where it must not start, and gives what it said when it ended.
+    ///
+    /// # Panics
+    /// It runs, or it starts.
+    pub async fn refusal(&self) -> String {
+        assert!(self.child.is_none(), "the process runs");
+        let running = tokio::process::Command::new(binary())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(WAIT_MAX, running).await.expect("it ends by itself");
+        let output = output.expect("the program starts");
+        assert!(!output.status.success(), "it started and ended without a failure");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Where its files are.

@@ -125,7 +125,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Queue(args) => queue::run(args).await,
         Command::Backup(args) => store::backup(args).await,
         Command::Restore(args) => store::restore(&args),
-        Command::Check(args) => store::check(&args),
+        Command::Check(args) => store::check(&args).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
         Command::Completions(args) => completions(&args),
         Command::Config(args) => show_config(&args),

@@ -13,14 +13,15 @@ use super::connection::Connection;
 use super::failure::{Exit, Failure, chain};
 use super::output::{self, Column, Format, field, note};
 use crate::node::{ROOT_KEY_FILE, open_failure, private_folder};
-use crate::root_key;
+use crate::root_key::{self, WRAPPED_KEY_FILE};
 use crate::system::SystemEntropy;
 
 /// Flags of `hansa backup`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  hansa backup --addr https://hq.example.com\n  \
     hansa backup /srv/backup/hansa-2026-11-22 --data-dir /var/lib/hansa\n\nThe copy is sealed with the node's \
-    root key: keep that key file elsewhere, without it the copy is useless.")]
+    root key: keep that key file elsewhere, without it the copy is useless. A node with a transit engine: keep \
+    root.key.transit with the copy.")]
 pub struct BackupArgs {
     /// Folder to move the copy into, on the node's machine; it must not hold one yet
     /// [default: the copy stays among the node's backups].
@@ -124,9 +125,10 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
     };
     hansa_storage::restore(&file, &args.data_dir).map_err(|error| restore_failure(&args.data_dir, &error))?;
     note(&format!("restored into {}", args.data_dir.display()));
-    if !args.data_dir.join(ROOT_KEY_FILE).exists() {
+    if [ROOT_KEY_FILE, WRAPPED_KEY_FILE].iter().all(|name| !args.data_dir.join(name).exists()) {
         note(
-            "put the root key file of the backed-up node there, or name it with --root-key-file, before you start it",
+            "put the root key file of the backed-up node there (root.key, or root.key.transit), or name it with \
+             --root-key-file, before you start it",
         );
     }
     Ok(())
@@ -141,14 +143,14 @@ fn restore_failure(data_dir: &Path, error: &BackupError) -> Failure {
     Failure::new(exit, format!("{}: {}", data_dir.display(), chain(error)))
 }
 
-pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
+pub(crate) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     if !args.data_dir.join(hansa_storage::disk::STORE_FILE).exists() {
         return Err(Failure::new(
             Exit::NotFound,
             format!("{} holds no node's data", args.data_dir.display()),
         ));
     }
-    let report = read_report(args)?;
+    let report = read_report(args).await?;
     let tables: Vec<_> = report
         .tables
         .iter()
@@ -156,7 +158,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
         .collect();
     let problems: Vec<_> =
         report.problems.iter().map(|problem| json!({"table": problem.table, "what": problem.what})).collect();
-    let key_beside_data = args.root_key_file.is_none();
+    let key_beside_data = args.root_key_file.is_none() && args.data_dir.join(ROOT_KEY_FILE).exists();
     let body = json!({
         "sound": report.is_sound(),
         "tables": tables,
@@ -193,13 +195,13 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
         .next("hansa restore BACKUP --data-dir NEW_DIR"))
 }
 
-fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Failure> {
-    let key_path = args.root_key_file.clone().unwrap_or_else(|| args.data_dir.join(ROOT_KEY_FILE));
-    if !key_path.exists() {
-        return Err(Failure::new(Exit::NotFound, format!("there is no root key at {}", key_path.display()))
-            .next("hansa check --root-key-file FILE"));
-    }
-    let root_key = root_key::load_or_create(&key_path)?;
+async fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Failure> {
+    let key_file = args.root_key_file.clone().unwrap_or_else(|| args.data_dir.join(ROOT_KEY_FILE));
+    let transit =
+        root_key::transit_of(&args.data_dir)?.resolve().map_err(|error| Failure::usage(error.to_string()))?;
+    let source =
+        root_key::Source { data_dir: &args.data_dir, key_file: &key_file, transit: transit.as_ref() };
+    let root_key = Box::pin(source.load()).await?.key;
     let disk = DirDisk::new(&args.data_dir).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     hansa_storage::check_stopped(&disk, &root_key, Arc::new(SystemEntropy))
         .map_err(|error| open_failure(&args.data_dir, &error))
