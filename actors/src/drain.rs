@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use hansa_model::machine::stamp::{self, STAMP_HEADER};
-use hansa_model::secret::hex;
+use hansa_model::report::payload_type as types;
 use hansa_model::{Secret, SiteId};
 use hansa_storage::table;
-use hansa_transport::http::{PeerAnswer, PeerRequest};
+use hansa_transport::http::PeerAnswer;
 use serde::Deserialize;
 use tracing::debug;
 
 use crate::context::Context;
 use crate::persistence::SELF;
+use crate::post;
 use crate::supervision::Handle;
 use crate::sync_queue::{Delivery, HOST_DIRECTORY, HOST_ROLLUP, METADATA, SyncQueueMessage};
 use crate::uplink::Ended;
@@ -85,17 +85,7 @@ impl Drain {
     }
 
     async fn post(&self, path: &str, delivery: &Delivery, bearer: Secret<String>) -> Verdict {
-        let tls = &self.context.keyring.tls;
-        let signature = tls.sign_request(&delivery.body);
-        let (at, nonce) = (self.context.now().as_secs(), hex(&self.context.entropy.bytes::<16>()));
-        let message = stamp::message("POST", path, at, &nonce, &delivery.body);
-        let stamp = stamp::header(at, &nonce, &tls.sign_request(message.as_bytes()));
-        let url = format!("{}{path}", self.coordinator_url);
-        let request = PeerRequest::post(url, delivery.body.clone())
-            .bearer(bearer)
-            .header("content-type", "application/json")
-            .header("x-federation-signature", signature)
-            .header(STAMP_HEADER, stamp);
+        let request = post::signed(&self.context, &self.coordinator_url, path, delivery.body.clone(), bearer);
         match self.context.http.call(request).await {
             Ok(answer) if answer.is_success() => Verdict::Taken,
             Ok(answer) => judge(&answer),
@@ -129,6 +119,11 @@ fn route(payload_type: &str) -> Option<&'static str> {
         METADATA => Some("metadata"),
         HOST_ROLLUP => Some("rollups/hosts"),
         HOST_DIRECTORY => Some("host-directory"),
+        types::COMPLIANCE_ROLLUP => Some("rollups/compliance"),
+        types::VULNERABILITY_ROLLUP => Some("rollups/vulnerabilities"),
+        types::COMMAND_RESULT => Some("command-results"),
+        types::SECRET_LEASE_REQUEST => Some("secret-lease-requests"),
+        types::POLICY_RESULT => Some("policy-results"),
         _ => None,
     }
 }

@@ -208,6 +208,11 @@ async fn serve_push(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> C
     }
     loop {
         match receiver.recv(limits::FRAME_BYTES_MAX).await.map(|frame| Up::decode(&frame)) {
+            Ok(Ok(Up::PushAck(ack))) => {
+                if site.cast(SiteMessage::Taken { link: number, push: ack.id }).is_err() {
+                    return CloseCode::ShuttingDown;
+                }
+            }
             Ok(Ok(Up::NotUnderstood { kind })) => debug!(kind, "the site does not know a push"),
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return CloseCode::ProtocolError,

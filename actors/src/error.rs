@@ -157,6 +157,9 @@ pub enum IngestError {
     /// The site's state refuses it.
     #[error("the site is {0}")]
     Status(SiteStatus),
+    /// This node takes no such report.
+    #[error("this node takes no such report")]
+    NotTaken,
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

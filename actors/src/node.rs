@@ -7,6 +7,7 @@
 //! ├─ SiteRole                 while the role is site
 //! │  ├─ SyncQueue
 //! │  ├─ Inventory
+//! │  ├─ Inbox
 //! │  └─ Uplink
 //! └─ Endpoint                 last, so that a peer finds somebody to talk to
 //! ```
@@ -36,6 +37,7 @@ use crate::endpoint::{EndpointActor, EndpointMessage};
 use crate::error::Unavailable;
 use crate::events::Events;
 use crate::federation::Federation;
+use crate::inbox::{InboxActor, InboxMessage};
 use crate::inventory::{InventoryActor, InventoryMessage};
 use crate::keyring::{IdentityError, Keyring};
 use crate::membership::Membership;
@@ -190,6 +192,7 @@ pub(crate) struct SiteRole {
     pub(crate) queue: Handle<SyncQueueMessage>,
     pub(crate) queue_view: Arc<ArcSwap<QueueView>>,
     pub(crate) inventory: Handle<InventoryMessage>,
+    pub(crate) inbox: Handle<InboxMessage>,
     pub(crate) uplink: Handle<UplinkMessage>,
     wake: Arc<Notify>,
     endpoint: Option<Endpoint>,
@@ -204,6 +207,7 @@ impl SiteRole {
             queue: Handle::new("sync queue"),
             queue_view: Arc::new(ArcSwap::from_pointee(QueueView::default())),
             inventory: Handle::new("inventory"),
+            inbox: Handle::new("inbox"),
             uplink: Handle::new("uplink"),
             wake: Arc::new(Notify::new()),
             endpoint,
@@ -241,6 +245,8 @@ impl SiteRole {
         };
         children.start::<InventoryActor, _>(supervisor.clone(), &self.inventory, make).await?;
 
+        children.start::<InboxActor, _>(supervisor.clone(), &self.inbox, || (InboxActor {}, ())).await?;
+
         let Some(endpoint) = self.endpoint.clone() else { return Ok(()) };
         let (this, shared) = (self.clone(), Arc::clone(context));
         let make = move || {
@@ -249,6 +255,7 @@ impl SiteRole {
                 endpoint: endpoint.clone(),
                 membership: this.membership.clone(),
                 queue: this.queue.clone(),
+                inbox: this.inbox.clone(),
                 wake: Arc::clone(&this.wake),
             };
             (actor, ())

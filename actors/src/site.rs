@@ -4,18 +4,25 @@
 //! reads it again, rebuilds the site's shard of the directory, and goes on. One batch of a site is in
 //! flight at a time; the writer groups across sites.
 
+mod commands;
 mod ingest;
+mod leases;
 mod link;
 mod live;
 mod membership;
+mod policies;
+mod push;
+mod reports;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use hansa_model::host::HostEntry;
+use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
 use hansa_model::machine::snapshot::SecondWord;
+use hansa_model::report::Report;
 use hansa_model::scope::Operator;
 use hansa_model::secret::TokenHash;
 use hansa_model::site::{HostRollup, Site, SiteStatus, SiteSync};
@@ -29,15 +36,17 @@ use tracing::{debug, info};
 
 pub(crate) use self::ingest::merge;
 use self::link::differing;
+use self::push::{Posting, PushLane};
 use crate::context::Context;
 use crate::coordinator::{Loaded, take_loaded};
 use crate::directory::SharedShard;
 use crate::error::{IngestError, RegistryError, Unavailable};
 use crate::events::Coarse;
 use crate::persistence::{self, SiteLog};
+use crate::post::Posted;
 use crate::roster::{Member, Roster};
 use crate::supervision::Tied;
-use crate::view::{DirectoryAnswer, SiteView};
+use crate::view::{DirectoryAnswer, ReportAnswer, SiteView};
 
 /// Everything a site's actor can be asked.
 #[derive(Debug)]
@@ -70,7 +79,13 @@ pub(crate) enum SiteMessage {
     HostRollup { report: HostRollupReport, reply: RpcReplyPort<Result<HostRollup, IngestError>> },
     /// Documented metadata arrived over HTTP. Answers once it is on disk.
     Metadata { metadata: SiteMetadata, reply: RpcReplyPort<Result<SiteView, IngestError>> },
-    /// Look whether a checkpoint, a merge or retention is due. No answer.
+    /// Another documented report arrived over HTTP. Answers once it is on disk.
+    Report { report: Box<Report>, reply: RpcReplyPort<Result<ReportAnswer, IngestError>> },
+    /// The site has a push on its disk. No answer.
+    Taken { link: u64, push: u64 },
+    /// A post to an HTTP peer is over. No answer.
+    Posted { push: u64, outcome: Posted },
+    /// Look whether a push, a checkpoint, a merge or retention is due. No answer.
     Housekeeping,
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
@@ -146,6 +161,9 @@ pub(crate) struct SiteState {
     refused_at: Option<u64>,
     /// A documented snapshot has come in since this actor started.
     has_directory: bool,
+    /// What the site still has to be told.
+    deliveries: Deliveries,
+    posting: Posting,
     /// When watchers were last told of a sync.
     told: Coarse,
     _ticker: Tied,
@@ -155,7 +173,7 @@ pub(crate) struct SiteState {
 struct LiveLink {
     number: u64,
     link: Link,
-    push: Option<LaneSender>,
+    push: Option<PushLane>,
     _serving: Tied,
 }
 
@@ -194,7 +212,7 @@ impl Actor for SiteActor {
                 }
             }
         });
-        let state = SiteState {
+        let mut state = SiteState {
             site: Arc::new(site),
             sync,
             shard,
@@ -206,9 +224,12 @@ impl Actor for SiteActor {
             quiet: false,
             has_directory: false,
             refused_at: None,
+            deliveries: Deliveries::default(),
+            posting: Posting::default(),
             told: Coarse::default(),
             _ticker: ticker,
         };
+        self.load_deliveries(&view, &mut state)?;
         state.publish();
         Ok(state)
     }
@@ -239,12 +260,14 @@ impl Actor for SiteActor {
             }
             SiteMessage::PushUp { link, sender } => {
                 if let Some(live) = state.link.as_mut().filter(|live| live.number == link) {
-                    live.push = Some(sender);
+                    live.push = Some(PushLane::new(sender));
                 }
+                self.pump(state, &myself);
             }
             SiteMessage::LinkDown { link } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     state.link = None;
+                    state.deliveries.link_lost();
                     state.publish();
                     self.tell_link_down(state, "lost");
                 }
@@ -268,7 +291,25 @@ impl Actor for SiteActor {
                 let answer = self.metadata(state, &metadata).await;
                 let _ = reply.send(answer);
             }
-            SiteMessage::Housekeeping => self.housekeeping(state).await?,
+            SiteMessage::Report { report, reply } => {
+                let answer = self.report(state, *report).await;
+                let _ = reply.send(answer);
+            }
+            SiteMessage::Taken { link, push } => {
+                if state.link.as_ref().is_some_and(|live| live.number == link) {
+                    // What is not stored now is sent again.
+                    let _ = self.taken(state, push).await;
+                    self.pump(state, &myself);
+                }
+            }
+            SiteMessage::Posted { push, outcome } => {
+                let _ = self.posted(state, push, outcome).await;
+                self.pump(state, &myself);
+            }
+            SiteMessage::Housekeeping => {
+                self.housekeeping(state).await?;
+                self.pump(state, &myself);
+            }
             #[cfg(feature = "testing")]
             SiteMessage::DangerPanic => panic!("asked to fail"),
         }
@@ -300,7 +341,7 @@ impl SiteState {
 // Housekeeping.
 impl SiteActor {
     async fn housekeeping(&self, state: &mut SiteState) -> Result<(), ActorProcessingErr> {
-        self.offer_freed_hosts(state).await;
+        self.offer_freed_hosts(state);
         self.tell_late_sync(state);
         let quiet = std::mem::replace(&mut state.quiet, true);
         if quiet {

@@ -14,7 +14,8 @@ use hansa_model::host::{HostChange, HostEntry};
 use hansa_model::limits::sync as limits;
 use hansa_model::machine::link;
 use hansa_model::machine::outbox::{Cursor, Frozen, Outbox, Standing};
-use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Position};
+use hansa_model::report::payload_type as types;
+use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Payload, Position};
 use hansa_model::{HostId, Timestamp};
 use hansa_storage::table::{self, QueueEntry};
 use hansa_storage::{Batch, Lane, ReadView};
@@ -32,11 +33,11 @@ use crate::view::QueueView;
 const CURSOR: &str = "cursor";
 const FROZEN: &str = "frozen";
 /// Payload types of the contract that ride in batches beside host changes.
-pub(crate) const METADATA: &str = "site_metadata";
+pub(crate) const METADATA: &str = types::SITE_METADATA;
 /// The full snapshot of an HTTP peer; host changes in `depth` count under it.
-pub(crate) const HOST_DIRECTORY: &str = "host_directory";
+pub(crate) const HOST_DIRECTORY: &str = types::HOST_DIRECTORY;
 /// See [`METADATA`].
-pub(crate) const HOST_ROLLUP: &str = "host_rollup";
+pub(crate) const HOST_ROLLUP: &str = types::HOST_ROLLUP;
 
 /// Everything the queue can be asked.
 #[derive(Debug)]
@@ -52,8 +53,9 @@ pub(crate) enum SyncQueueMessage {
         payload: Vec<u8>,
         reply: RpcReplyPort<Result<(), Unavailable>>,
     },
-    /// The coordinator named its position. Answers once this side's consequences are on disk.
-    Standing { position: Position, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// The coordinator named its position, and whether it reads payloads in batches. Answers once this
+    /// side's consequences are on disk.
+    Standing { position: Position, payloads: bool, reply: RpcReplyPort<Result<(), Unavailable>> },
     /// The batch to send now, frozen on disk; none when nothing waits.
     Next { reply: RpcReplyPort<Result<Option<(BatchHeader, Bytes)>, Unavailable>> },
     /// The coordinator acknowledged. Answers once the batch is taken out.
@@ -110,6 +112,8 @@ pub(crate) struct SyncQueueState {
     leaves: u64,
     /// When each pending log position was recorded; for the age of the oldest row.
     recorded: BTreeMap<u64, Timestamp>,
+    /// The coordinator that is linked now reads payloads in batches.
+    payloads: bool,
 }
 
 impl Actor for SyncQueueActor {
@@ -143,14 +147,17 @@ impl Actor for SyncQueueActor {
             SyncQueueMessage::Reload => {
                 // The process, and so the epoch, stays the same.
                 let epoch = state.outbox.epoch();
+                let payloads = state.payloads;
                 *state = self.load_with(epoch)?;
+                state.payloads = payloads;
                 self.wake.notify_one();
             }
             SyncQueueMessage::Enqueue { payload_type, dedup_key, payload, reply } => {
                 let _ = reply.send(self.enqueue(state, payload_type, dedup_key, payload).await);
                 self.wake.notify_one();
             }
-            SyncQueueMessage::Standing { position, reply } => {
+            SyncQueueMessage::Standing { position, payloads, reply } => {
+                state.payloads = payloads;
                 let _ = reply.send(self.stand(state, &position).await);
             }
             SyncQueueMessage::Next { reply } => {
@@ -208,7 +215,7 @@ impl SyncQueueActor {
             recorded.insert(position, now);
         })?;
         let entries = view.all::<table::Queue>(..)?.into_iter().collect();
-        Ok(SyncQueueState { outbox, entries, leaves: 0, recorded })
+        Ok(SyncQueueState { outbox, entries, leaves: 0, recorded, payloads: false })
     }
 
     /// Shows readers what waits. Exact: hosts whose last change is not acknowledged, and queued payloads.
@@ -491,24 +498,27 @@ impl SyncQueueActor {
     }
 }
 
-/// Puts the queued payloads that ride in a batch into it; names the versions taken.
+/// Puts the queued payloads that ride in a batch into it, oldest first; names the versions taken.
 fn take_entries(state: &SyncQueueState, items: &mut Items<String>) -> Vec<(u64, u64)> {
     let mut taken = Vec::new();
+    let mut bytes = 0;
     for (order, entry) in &state.entries {
-        let fits = match entry.payload_type.as_str() {
-            METADATA => {
-                items.metadata = serde_json::from_slice(&entry.payload).ok();
-                true
+        match entry.payload_type.as_str() {
+            METADATA => items.metadata = serde_json::from_slice(&entry.payload).ok(),
+            HOST_ROLLUP => items.host_rollup = serde_json::from_slice(&entry.payload).ok(),
+            _ if !state.payloads
+                || (bytes > 0 && bytes + entry.payload.len() > limits::PAYLOADS_BYTES_MAX) =>
+            {
+                continue;
             }
-            HOST_ROLLUP => {
-                items.host_rollup = serde_json::from_slice(&entry.payload).ok();
-                true
+            _ => {
+                bytes += entry.payload.len();
+                items
+                    .payloads
+                    .push(Payload { payload_type: entry.payload_type.clone(), body: entry.payload.clone() });
             }
-            _ => false,
-        };
-        if fits {
-            taken.push((*order, entry.version));
         }
+        taken.push((*order, entry.version));
     }
     taken
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::limits::{site as site_limits, sync as limits};
 use hansa_model::machine::link::{self, Connection};
+use hansa_model::push::PushContent;
 use hansa_model::sync::BatchRefusal;
-use hansa_transport::wire::{Batch, Down, Hello, Up, WIRE_VERSION};
+use hansa_transport::wire::{Batch, Down, Hello, PushAck, Up, WIRE_VERSION};
 use hansa_transport::{
     CloseCode, CloseReason, DialError, Endpoint, Lane, LaneReceiver, LaneSender, Link, LinkLost, PublicKey,
     RecvError,
@@ -24,6 +25,7 @@ use tracing::{debug, info, warn};
 use crate::context::Context;
 use crate::drain::Drain;
 use crate::error::Unavailable;
+use crate::inbox::InboxMessage;
 use crate::membership::Membership;
 use crate::supervision::{Handle, Tied};
 use crate::sync_queue::SyncQueueMessage;
@@ -63,6 +65,7 @@ pub(crate) struct UplinkActor {
     pub(crate) endpoint: Endpoint,
     pub(crate) membership: Membership,
     pub(crate) queue: Handle<SyncQueueMessage>,
+    pub(crate) inbox: Handle<InboxMessage>,
     pub(crate) wake: Arc<Notify>,
 }
 
@@ -126,6 +129,7 @@ impl UplinkActor {
             endpoint: self.endpoint.clone(),
             membership: self.membership.clone(),
             queue: self.queue.clone(),
+            inbox: self.inbox.clone(),
             wake: Arc::clone(&self.wake),
             uplink: myself.clone(),
         };
@@ -214,6 +218,7 @@ struct Session {
     endpoint: Endpoint,
     membership: Membership,
     queue: Handle<SyncQueueMessage>,
+    inbox: Handle<InboxMessage>,
     wake: Arc<Notify>,
     uplink: ActorRef<UplinkMessage>,
 }
@@ -263,7 +268,8 @@ impl Session {
             return Err("the coordinator knows this key as another site: enroll again".to_owned());
         }
         let position = welcome.position;
-        self.ask(|reply| SyncQueueMessage::Standing { position, reply }).await??;
+        let payloads = welcome.wire_version >= 2;
+        self.ask(|reply| SyncQueueMessage::Standing { position, payloads, reply }).await??;
         let _ = self.uplink.cast(UplinkMessage::Welcomed);
         info!(site = %welcome.site_id, coordinator = %welcome.software_version, "linked to the coordinator");
 
@@ -273,7 +279,7 @@ impl Session {
         tokio::select! {
             biased;
             reason = link.closed() => Err(reason.to_string()),
-            outcome = receive_pushes(push_sender, push_receiver, &compare) => outcome,
+            outcome = self.receive_pushes(push_sender, push_receiver, &compare) => outcome,
             outcome = self.drain(sender, receiver, &compare) => outcome,
         }
     }
@@ -346,6 +352,54 @@ impl Session {
         Ok(true)
     }
 
+    /// Takes what the coordinator wants this site to hold or do, until the lane ends; each is answered once
+    /// it is on disk. A kind that this version does not know is answered so, and the lane goes on.
+    async fn receive_pushes(
+        &self,
+        mut sender: LaneSender,
+        mut receiver: LaneReceiver,
+        compare: &Notify,
+    ) -> Result<(), String> {
+        loop {
+            let frame = receiver.recv(limits::FRAME_BYTES_MAX).await.map_err(text)?;
+            let message = Down::decode(&frame).map_err(text)?;
+            let answer = if matches!(message, Down::Resync) {
+                compare.notify_one();
+                continue;
+            } else if let Down::Push(push) = message {
+                match push.content().map_err(text)? {
+                    Some(content) => {
+                        self.take_in(content).await;
+                        Up::PushAck(PushAck { id: push.id })
+                    }
+                    None => Up::NotUnderstood { kind: push.kind },
+                }
+            } else if let Down::Unknown { kind } = message {
+                Up::NotUnderstood { kind }
+            } else {
+                return Err(unexpected("nothing on the push lane", &message));
+            };
+            sender.send(&answer.encode()).await.map_err(text)?;
+        }
+    }
+
+    /// Hands a push to the inbox until it is on disk. While the disk takes nothing, the pushes behind it wait
+    /// on the lane, and the coordinator knows from the missing answer.
+    async fn take_in(&self, content: PushContent) {
+        let mut failures = 0;
+        loop {
+            let content = Box::new(content.clone());
+            match self.inbox.call(|reply| InboxMessage::Receive { content, reply }).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) | Err(error) => {
+                    failures += 1;
+                    debug!(%error, failures, "push not stored yet");
+                    tokio::time::sleep(link::redial_wait(failures, self.context.entropy.u64())).await;
+                }
+            }
+        }
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         message: impl FnOnce(ractor::RpcReplyPort<T>) -> SyncQueueMessage,
@@ -357,28 +411,6 @@ impl Session {
 impl From<Unavailable> for String {
     fn from(error: Unavailable) -> Self {
         error.to_string()
-    }
-}
-
-/// Takes what the coordinator wants this site to hold or do, until the lane ends. A kind that this version
-/// does not know is answered so, and the lane goes on.
-async fn receive_pushes(
-    mut sender: LaneSender,
-    mut receiver: LaneReceiver,
-    compare: &Notify,
-) -> Result<(), String> {
-    loop {
-        let frame = receiver.recv(limits::FRAME_BYTES_MAX).await.map_err(text)?;
-        let message = Down::decode(&frame).map_err(text)?;
-        if matches!(message, Down::Resync) {
-            compare.notify_one();
-        } else if let Down::Push(push) = message {
-            sender.send(&Up::NotUnderstood { kind: push.kind }.encode()).await.map_err(text)?;
-        } else if let Down::Unknown { kind } = message {
-            sender.send(&Up::NotUnderstood { kind }.encode()).await.map_err(text)?;
-        } else {
-            return Err(unexpected("nothing on the push lane", &message));
-        }
     }
 }
 

@@ -237,3 +237,7 @@ pub struct BackupView {
     /// Its size.
     pub bytes: u64,
 }
+
+/// What became of a report that a site sent beside its hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReportAnswer {}

@@ -294,6 +294,7 @@ impl From<IngestError> for Problem {
             IngestError::Status(SiteStatus::Pending | SiteStatus::Enrolled | SiteStatus::Removed) => {
                 Self::new(Code::SiteUnauthorized, detail)
             }
+            IngestError::NotTaken => Self::new(Code::NotFound, detail),
             IngestError::Unavailable(unavailable) => unavailable.into(),
         }
     }

@@ -65,11 +65,22 @@ impl SiteActor {
             // A rollup that breaks a rule is dropped alone: its batch carries other rows too.
             let _ = self.put_rollup(&mut batch, state, &mut sync, report);
         }
+        let mut effects = Vec::new();
+        for payload in &items.payloads {
+            // One that cannot be read or breaks a rule is dropped alone, for the same reason.
+            match self.put_payload(&mut batch, state, &mut sync, payload) {
+                Ok(effect) => effects.push(effect),
+                Err(error) => {
+                    debug!(site = %state.site.id, payload_type = payload.payload_type, %error, "payload dropped");
+                }
+            }
+        }
         batch.expect::<table::SiteSyncs>(&state.site.id, &state.sync);
         batch.put::<table::SiteSyncs>(&state.site.id, &sync);
         match self.store_changes(state, batch, &admitted, header.epoch, header.sequence).await {
             Ok(()) => {
                 state.sync = sync;
+                self.take_effects(state, effects);
                 state.publish();
                 self.tell_sync(state);
                 Ok(BatchAnswer::Acknowledged(next))
@@ -252,10 +263,11 @@ impl SiteActor {
     }
 
     /// What every documented ingest over HTTP begins with.
-    async fn contact(&self, state: &mut SiteState) -> Result<(), IngestError> {
+    pub(super) async fn contact(&self, state: &mut SiteState) -> Result<(), IngestError> {
         if state.site.status != SiteStatus::Enrolled {
             return Err(IngestError::Status(state.site.status));
         }
+        state.heard_over_http();
         Ok(self.first_contact(state).await?)
     }
 

@@ -37,6 +37,8 @@ impl SiteActor {
             older.link.close(CloseCode::Replaced);
         }
         state.links += 1;
+        state.heard_over_quic();
+        state.deliveries.link_lost();
         let number = state.links;
         let serving = Tied::spawn(crate::endpoint::serve_link(myself.clone(), link.clone(), number, control));
         state.link = Some(LiveLink { number, link, push: None, _serving: serving });
@@ -59,14 +61,14 @@ impl SiteActor {
 impl SiteActor {
     /// Asks the site to compare digests when hosts were given up since it was refused some: it then sends
     /// again what it holds and we do not.
-    pub(super) async fn offer_freed_hosts(&self, state: &mut SiteState) {
+    pub(super) fn offer_freed_hosts(&self, state: &mut SiteState) {
         let freed = self.roster.directory.freed();
         let due = state.refused_at.is_some_and(|at| at != freed);
-        let Some(push) = state.link.as_mut().and_then(|live| live.push.as_mut()).filter(|_| due) else {
+        let Some(push) = state.link.as_ref().and_then(|live| live.push.as_ref()).filter(|_| due) else {
             return;
         };
         // A link that is gone compares when it is back.
-        let _ = push.send(&Down::Resync.encode()).await;
+        push.send(Down::Resync.encode());
         state.refused_at = None;
     }
 }

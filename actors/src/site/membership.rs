@@ -126,6 +126,7 @@ impl SiteActor {
         };
         if let Some(live) = state.link.take() {
             live.link.close(code);
+            state.deliveries.link_lost();
             self.tell_link_down(state, "closed");
         }
     }

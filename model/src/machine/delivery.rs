@@ -82,6 +82,13 @@ impl Deliveries {
         }
     }
 
+    /// Drops a delivery that has been taken, unless a newer version is wanted by now.
+    pub fn forget_version(&mut self, key: PushKey, version: u64) {
+        if self.wanted.get(&key).is_some_and(|wanted| wanted.version == version) {
+            self.forget(key);
+        }
+    }
+
     /// Deliveries that wait or are out.
     pub fn len(&self) -> usize {
         self.wanted.len()

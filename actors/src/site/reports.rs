@@ -1,0 +1,81 @@
+//! What a site reports beside its hosts: one decision each, whichever way it came.
+//!
+//! A report is put into the site's batch, and what it means beyond the disk takes effect after the commit
+//! and before the acknowledgement.
+
+use hansa_model::report::{Report, UnreadableReport};
+use hansa_model::site::SiteSync;
+use hansa_model::sync::Payload;
+use hansa_storage::{Batch, Lane, table};
+
+use super::{SiteActor, SiteState};
+use crate::error::IngestError;
+use crate::view::ReportAnswer;
+
+/// What a stored report means beyond the disk.
+#[derive(Debug)]
+pub(super) enum ReportEffect {}
+
+/// Why a payload of a batch was dropped.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DroppedPayload {
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableReport),
+    #[error(transparent)]
+    Refused(#[from] IngestError),
+}
+
+impl SiteActor {
+    /// A documented report over HTTP. Durable on return.
+    pub(super) async fn report(
+        &self,
+        state: &mut SiteState,
+        report: Report,
+    ) -> Result<ReportAnswer, IngestError> {
+        self.contact(state).await?;
+        let mut sync = state.sync.clone();
+        let mut batch = Batch::new();
+        let (effect, answer) = self.put_report(&mut batch, state, &mut sync, report)?;
+        batch.put::<table::SiteSyncs>(&state.site.id, &sync);
+        self.context.commit(Lane::Ingest, batch).await?;
+        state.sync = sync;
+        self.take_effects(state, vec![effect]);
+        state.publish();
+        Ok(answer)
+    }
+
+    /// A payload of a batch.
+    pub(super) fn put_payload(
+        &self,
+        batch: &mut Batch,
+        state: &SiteState,
+        sync: &mut SiteSync,
+        payload: &Payload,
+    ) -> Result<ReportEffect, DroppedPayload> {
+        let report = Report::parse(&payload.payload_type, &payload.body)?;
+        Ok(self.put_report(batch, state, sync, report)?.0)
+    }
+
+    fn put_report(
+        &self,
+        _batch: &mut Batch,
+        _state: &SiteState,
+        _sync: &mut SiteSync,
+        report: Report,
+    ) -> Result<(ReportEffect, ReportAnswer), IngestError> {
+        match report {
+            Report::Compliance(_)
+            | Report::Vulnerabilities(_)
+            | Report::Command(_)
+            | Report::LeaseRequest(_)
+            | Report::Policy(_) => Err(IngestError::NotTaken),
+        }
+    }
+
+    /// After the commit, before the acknowledgement.
+    pub(super) fn take_effects(&self, _state: &mut SiteState, effects: Vec<ReportEffect>) {
+        for effect in effects {
+            match effect {}
+        }
+    }
+}
