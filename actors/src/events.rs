@@ -83,6 +83,11 @@ impl EventReader {
         self.place
     }
 
+    /// Whether there is nothing to read at present.
+    pub fn is_at_end(&self) -> bool {
+        self.events.ring().newest() == self.place
+    }
+
     /// What has come since the last call, at most `limits::events::READ_MAX` of it. Never waits.
     pub fn read(&mut self) -> EventsRead {
         self.newest.mark_unchanged();
@@ -102,7 +107,7 @@ impl EventReader {
 
     /// Returns when there may be more to read; at once while there is. Cancel-safe.
     pub async fn changed(&mut self) {
-        if self.events.ring().newest() != self.place {
+        if !self.is_at_end() {
             return;
         }
         // The sender lives as long as the reader's own share of it.

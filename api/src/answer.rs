@@ -8,12 +8,13 @@ use serde::{Serialize, Serializer};
 
 use crate::problem::Problem;
 
-/// A whole answer: small enough to be made in memory, as pages are bounded.
+/// A whole answer, small enough to be made in memory, as pages are bounded; or a stream, which nobody waits
+/// for.
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
     content_type: Option<&'static str>,
-    body: Bytes,
+    body: Body,
     header: Option<(HeaderName, String)>,
 }
 
@@ -31,12 +32,22 @@ impl Answer {
 
     /// 200 with a text that is ready as it is.
     pub(crate) fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type: Some(content_type), body: body.into(), header: None }
+        Self {
+            status: StatusCode::OK,
+            content_type: Some(content_type),
+            body: Body::from(body.into()),
+            header: None,
+        }
+    }
+
+    /// 200 with a body that is written as it comes. It has no time limit: it ends by itself.
+    pub(crate) fn stream(content_type: &'static str, body: Body) -> Self {
+        Self { status: StatusCode::OK, content_type: Some(content_type), body, header: None }
     }
 
     /// 204 without a body.
     pub(crate) fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, content_type: None, body: Bytes::new(), header: None }
+        Self { status: StatusCode::NO_CONTENT, content_type: None, body: Body::empty(), header: None }
     }
 
     /// The same with one more header.
@@ -46,7 +57,7 @@ impl Answer {
 
     /// The answer as the server sends it.
     pub(crate) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.body));
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -53,7 +53,7 @@ fn components() -> utoipa::openapi::Components {
         if let Input::Json(schema) | Input::OptionalJson(schema) | Input::Entries(schema) = route.input {
             (schema.collect)(&mut schemas);
         }
-        if let Output::Json(_, schema) = route.output {
+        if let Output::Json(_, schema) | Output::Events(schema) = route.output {
             (schema.collect)(&mut schemas);
         }
     }
@@ -85,6 +85,9 @@ fn operation(route: &Route) -> Operation {
         Principal::Operator(scope) => {
             operation.security(SecurityRequirement::new(OPERATOR, [scope.as_str()]))
         }
+        Principal::AnyOperator(scopes) => scopes.iter().fold(operation, |operation, scope| {
+            operation.security(SecurityRequirement::new(OPERATOR, [scope.as_str()]))
+        }),
         Principal::SiteBearer => operation.security(SecurityRequirement::new(SITE, none)),
     };
     operation.build()
@@ -161,7 +164,7 @@ fn status(output: Output) -> u16 {
     match output {
         Output::Json(status, _) => status,
         Output::Nothing => 204,
-        Output::Text(_) => 200,
+        Output::Text(_) | Output::Events(_) => 200,
     }
 }
 
@@ -171,6 +174,11 @@ fn response(output: Output) -> Response {
             ResponseBuilder::new().description("done").content("application/json", reference(schema)).build()
         }
         Output::Nothing => ResponseBuilder::new().description("done").build(),
+        Output::Events(schema) => ResponseBuilder::new()
+            .description("events as they happen; `data` of each, or each line, is of this shape")
+            .content("text/event-stream", reference(schema))
+            .content("application/x-ndjson", reference(schema))
+            .build(),
         Output::Text(content_type) => {
             let text = ObjectBuilder::new().schema_type(Type::String);
             ResponseBuilder::new().description("done").content(content_type, Content::new(Some(text))).build()

@@ -95,6 +95,18 @@ impl Problem {
         )
     }
 
+    /// The caller is known and has none of the scopes of which the route wants one.
+    pub(crate) fn permission_denied_any(scopes: &[Scope]) -> Self {
+        let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+        let scopes = scopes.join(", ");
+        Self::new(
+            Code::PermissionDenied,
+            format!(
+                "Permission denied: the token needs one of the scopes {scopes}, see `hansa token mint --scope`"
+            ),
+        )
+    }
+
     /// A defect of ours. The reason goes to the log, not to the caller.
     pub(crate) fn internal(reason: &dyn std::fmt::Display) -> Self {
         tracing::error!(%reason, "request met a defect");

@@ -8,17 +8,19 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::{Bytes, BytesMut};
 use hansa_actors::{Federation, SignedRequest};
-use hansa_model::SiteId;
 use hansa_model::limits::http as limits;
 use hansa_model::machine::stamp::STAMP_HEADER;
+use hansa_model::{Secret, SiteId};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::code::Code;
 use crate::json;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::route::Route;
+use crate::surface::{Bearer, Origin, Streams, bearer};
 
 /// The header that carries a peer's signature over the body (contract 1.6).
 const SIGNATURE: &str = "x-federation-signature";
@@ -34,6 +36,8 @@ pub(crate) struct Request {
     headers: HeaderMap,
     body: Body,
     backups: Option<Arc<Path>>,
+    streams: Streams,
+    origin: Origin,
 }
 
 /// The kind of body that the caller says it sends.
@@ -55,11 +59,24 @@ impl Request {
         arguments: Vec<(String, String)>,
         request: axum::http::Request<Body>,
         backups: Option<Arc<Path>>,
+        streams: Streams,
+        origin: Origin,
     ) -> Self {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().map(str::to_owned);
         let path = parts.uri.path().to_owned();
-        Self { federation, route, arguments, path, query, headers: parts.headers, body, backups }
+        Self {
+            federation,
+            route,
+            arguments,
+            path,
+            query,
+            headers: parts.headers,
+            body,
+            backups,
+            streams,
+            origin,
+        }
     }
 
     /// The path argument of this name. Not logged: one of them is a credential.
@@ -85,6 +102,26 @@ impl Request {
     /// The folder that the node keeps backups in.
     pub(crate) fn backups(&self) -> Option<&Path> {
         self.backups.as_deref()
+    }
+
+    /// A header that is plain text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The operator's token, for an answer that outlives the request; none for the local operator.
+    pub(crate) fn credential(&self) -> Option<Secret<String>> {
+        match (bearer(&self.headers), self.origin) {
+            (Bearer::Absent, Origin::Local) => None,
+            (Bearer::Sent(token), _) => Some(Secret::new(token.to_owned())),
+            // The request was authenticated, so this is no way in; an empty token is never good.
+            (Bearer::Absent, Origin::Network) | (Bearer::Malformed, _) => Some(Secret::new(String::new())),
+        }
+    }
+
+    /// Room for an answer that has no end of its own, and what tells it to end; none when there is none.
+    pub(crate) fn stream_room(&self) -> Option<(OwnedSemaphorePermit, watch::Receiver<bool>)> {
+        self.streams.open()
     }
 
     /// The query's parameters.

@@ -63,6 +63,8 @@ pub enum Principal {
     Public,
     /// An operator whose token has this scope.
     Operator(Scope),
+    /// An operator whose token has one of these scopes; what they are shown depends on which.
+    AnyOperator(&'static [Scope]),
     /// Whoever holds the one-time token in the path.
     TokenInPath,
     /// The enrolled site whose bearer is sent and whose id stands in the path.
@@ -89,6 +91,7 @@ pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Answer, Problem>>
 pub(crate) enum Access {
     Public(fn(Request) -> Answering),
     Operator(Scope, fn(Request, Arc<Operator>) -> Answering),
+    AnyOperator(&'static [Scope], fn(Request, Arc<Operator>) -> Answering),
     TokenInPath(fn(Request) -> Answering),
     SiteBearer(fn(Request, SiteId) -> Answering),
 }
@@ -99,6 +102,7 @@ impl Access {
         match self {
             Self::Public(_) => Principal::Public,
             Self::Operator(scope, _) => Principal::Operator(*scope),
+            Self::AnyOperator(scopes, _) => Principal::AnyOperator(scopes),
             Self::TokenInPath(_) => Principal::TokenInPath,
             Self::SiteBearer(_) => Principal::SiteBearer,
         }
@@ -162,6 +166,8 @@ pub(crate) enum Output {
     Nothing,
     /// Some other text.
     Text(&'static str),
+    /// Server-sent events, or one JSON value a line, each of this type.
+    Events(SchemaOf),
 }
 
 /// One entry of the table.

@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use hansa_model::limits::{http, inventory as inventory_limits};
 use hansa_model::scope::Scope;
 
-use crate::route::Access::{Operator, Public, SiteBearer, TokenInPath};
+use crate::route::Access::{AnyOperator, Operator, Public, SiteBearer, TokenInPath};
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
-use crate::v1::{hosts, identity, ingest, inventory, membership, operations, sites};
+use crate::v1::{events, hosts, identity, ingest, inventory, membership, operations, sites};
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
 macro_rules! read {
@@ -306,6 +306,15 @@ pub(crate) static ROUTES: &[Route] = &[
     .takes(Input::Entries(schema::<inventory::InventoryDelta>()))
     .ok(schema::<inventory::InventoryResult>())
     .upload(inventory_limits::CALL_BYTES_MAX),
+    // Live events (ours).
+    Route::new(
+        Get,
+        "/api/v1/events",
+        AnyOperator(hansa_model::event::WATCHING, act!(events::watch, as operator)),
+        "Tells what changes on the node, as it happens",
+    )
+    .query(events::QUERY)
+    .gives(Output::Events(schema::<events::EventBody>())),
     // Operations.
     Route::new(
         Post,
@@ -353,6 +362,10 @@ mod tests {
                 let principal = match route.principal {
                     Principal::Public => "public".to_owned(),
                     Principal::Operator(scope) => scope.to_string(),
+                    Principal::AnyOperator(scopes) => {
+                        let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
+                        format!("one of {}", scopes.join(" "))
+                    }
                     Principal::TokenInPath => "token in path".to_owned(),
                     Principal::SiteBearer => "site bearer".to_owned(),
                 };

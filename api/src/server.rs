@@ -101,6 +101,7 @@ impl Surface {
             }
         }
         drop(listener);
+        self.end_streams();
         if timeout(limits::DRAIN_WAIT_MAX, graceful.shutdown()).await.is_err() {
             tracing::warn!(open = connections.len(), "closed connections whose requests did not finish");
         }

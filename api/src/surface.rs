@@ -19,11 +19,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hansa_actors::Federation;
 use hansa_actors::error::{OperatorAuthenticationError, SiteAuthenticationError};
-use hansa_model::limits::{http as limits, token};
+use hansa_model::limits::{events, http as limits, token};
 use hansa_model::scope::Operator;
 use hansa_model::{SiteId, limits::http::REQUEST_ID_BYTES_MAX};
 use http_body_util::BodyExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
@@ -68,6 +68,26 @@ struct Shared {
     request_prefix: u64,
     requests: AtomicU64,
     backups: Option<Arc<Path>>,
+    streams: Streams,
+}
+
+/// Answers that have no end of their own: how many may be open, and that they must end.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    room: Arc<Semaphore>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Streams {
+    fn new() -> Self {
+        Self { room: Arc::new(Semaphore::new(events::STREAMS_MAX)), stopping: watch::Sender::new(false) }
+    }
+
+    /// Room for one stream, and what it must listen to; none when there is no room.
+    pub(crate) fn open(&self) -> Option<(OwnedSemaphorePermit, watch::Receiver<bool>)> {
+        let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        Some((room, self.stopping.subscribe()))
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -95,8 +115,14 @@ impl Surface {
             request_prefix: std::collections::hash_map::RandomState::new().build_hasher().finish(),
             requests: AtomicU64::new(1),
             backups,
+            streams: Streams::new(),
         });
         Self { router: router(&shared), shared }
+    }
+
+    /// Ends the answers that have no end of their own.
+    pub(crate) fn end_streams(&self) {
+        self.shared.streams.stopping.send_replace(true);
     }
 
     /// Answers one request in memory, as from the network. For simulations and tests.
@@ -212,17 +238,20 @@ impl Shared {
             arguments,
             HttpRequest::from_parts(parts, body),
             self.backups.clone(),
+            self.streams.clone(),
+            origin,
         );
         request.check_body()?;
         let weight = request.body_weight();
         let _room = self.room_for(route, weight).await?;
         match (route.access, principal) {
             (Access::Public(handler) | Access::TokenInPath(handler), _) => handler(request).await,
-            (Access::Operator(_, handler), Authenticated::Operator(operator)) => {
-                handler(request, operator).await
-            }
+            (
+                Access::Operator(_, handler) | Access::AnyOperator(_, handler),
+                Authenticated::Operator(operator),
+            ) => handler(request, operator).await,
             (Access::SiteBearer(handler), Authenticated::Site(site)) => handler(request, site).await,
-            (Access::Operator(..) | Access::SiteBearer(_), _) => {
+            (Access::Operator(..) | Access::AnyOperator(..) | Access::SiteBearer(_), _) => {
                 Err(Problem::internal(&"a principal does not fit its route"))
             }
         }
@@ -242,6 +271,13 @@ impl Shared {
                 let operator = self.operator(origin, headers)?;
                 if !operator.may(scope) {
                     return Err(Problem::permission_denied(scope));
+                }
+                Ok(Authenticated::Operator(operator))
+            }
+            Access::AnyOperator(scopes, _) => {
+                let operator = self.operator(origin, headers)?;
+                if !scopes.iter().any(|scope| operator.may(*scope)) {
+                    return Err(Problem::permission_denied_any(scopes));
                 }
                 Ok(Authenticated::Operator(operator))
             }
@@ -300,13 +336,13 @@ enum Authenticated {
 }
 
 /// What the `Authorization` header holds.
-enum Bearer<'a> {
+pub(crate) enum Bearer<'a> {
     Absent,
     Malformed,
     Sent(&'a str),
 }
 
-fn bearer(headers: &HeaderMap) -> Bearer<'_> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Bearer<'_> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Bearer::Absent };
     if values.next().is_some() || value.len() > token::BEARER_BYTES_MAX {

@@ -432,7 +432,9 @@ async fn authentication_comes_before_validation_on_every_route() {
             .await;
         match route.principal {
             Principal::Public | Principal::TokenInPath => {}
-            Principal::Operator(_) => drop(answer.refused(401, "token_missing")),
+            Principal::Operator(_) | Principal::AnyOperator(_) => {
+                drop(answer.refused(401, "token_missing"));
+            }
             Principal::SiteBearer => drop(answer.refused(401, "site_unauthorized")),
         }
     }
@@ -443,8 +445,13 @@ async fn missing_scope_is_403_and_begins_as_the_frontend_expects() {
     let node = TestNode::start(Role::Coordinator).await;
 
     for route in hansa_api::table() {
-        let Principal::Operator(needed) = route.principal else { continue };
-        let others: BTreeSet<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != needed).collect();
+        let needed: &[Scope] = match &route.principal {
+            Principal::Operator(needed) => std::slice::from_ref(needed),
+            Principal::AnyOperator(needed) => needed,
+            Principal::Public | Principal::TokenInPath | Principal::SiteBearer => continue,
+        };
+        let others: BTreeSet<Scope> =
+            Scope::ALL.into_iter().filter(|scope| !needed.contains(scope)).collect();
         let path = route.path.replace("{site_id}", &uuid::Uuid::nil().to_string());
         let path = path.replace("{host_id}", &uuid::Uuid::nil().to_string()).replace("{name}", "x");
         let method: Method = route.method.as_str().parse().unwrap();

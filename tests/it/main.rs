@@ -5,6 +5,8 @@ mod contract;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod federation;
 #[cfg(test)]
 mod full_disk;

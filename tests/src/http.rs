@@ -97,6 +97,21 @@ impl Api {
         self.send(Method::DELETE, path, None, &[]).await
     }
 
+    /// GET of an answer that has no end of its own.
+    ///
+    /// # Panics
+    /// There is no answer.
+    pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> EventStream {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        if let Some(bearer) = &self.bearer {
+            request = request.bearer_auth(bearer);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        EventStream { response: request.send().await.expect("an answer"), buffer: String::new() }
+    }
+
     /// Any request.
     ///
     /// # Panics
@@ -145,6 +160,64 @@ impl Api {
         let text = String::from_utf8_lossy(&response.bytes().await?).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Answer { status, headers, text, body, request: shown })
+    }
+}
+
+/// Server-sent events as they arrive.
+#[derive(Debug)]
+pub struct EventStream {
+    response: reqwest::Response,
+    buffer: String,
+}
+
+impl EventStream {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// The next event's data, signs of life left out; none at the end of the stream.
+    ///
+    /// # Panics
+    /// An event whose lines contradict each other.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            let block = self.block().await?;
+            let line = |name: &str| {
+                block.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+            };
+            let Some(data) = line("data:") else { continue };
+            let data: Value = serde_json::from_str(&data).expect("data is JSON");
+            assert_eq!(data["id"].as_str(), line("id:").as_deref());
+            assert_eq!(data["kind"].as_str(), line("event:").as_deref());
+            return Some(data);
+        }
+    }
+
+    /// The next event of a kind; others are passed over.
+    ///
+    /// # Panics
+    /// The stream ends before.
+    pub async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.next().await.expect("the stream goes on");
+            if event["kind"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// The next block of lines as it came; none at the end of the stream.
+    pub async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                return Some(block);
+            }
+            let bytes = self.response.chunk().await.ok()??;
+            self.buffer.push_str(&String::from_utf8_lossy(&bytes));
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod waiting;
 
 pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
-pub use http::{Answer, Api};
+pub use http::{Answer, Api, EventStream};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
 pub use node::{TestClock, TestNode, all_scopes};
 pub use openbao::OpenBao;

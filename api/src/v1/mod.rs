@@ -1,5 +1,6 @@
 //! Bodies and handlers, one file per noun. Handlers translate and call the facade; nothing is decided here.
 
+pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod identity;
 pub(crate) mod ingest;
