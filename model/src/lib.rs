@@ -14,6 +14,7 @@
 //! | [`limits`] | every bound, with its reason |
 
 pub mod access;
+pub mod alert;
 pub mod audit;
 pub mod directory;
 pub mod enrollment;

@@ -100,6 +100,22 @@ pub mod sync {
     pub const BREAKDOWN_KEYS_MAX: usize = 256;
 }
 
+/// Alerts about sites.
+pub mod alert {
+    use super::Duration;
+
+    /// Difference of two clocks that is tolerated; half of what a stamp allows, a leeway of tokens.
+    pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+    /// Between two writes of an open alert whose title stays: its numbers grow older with every sweep.
+    pub const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+    /// Resolved alerts are kept for so long (contract 7.2).
+    pub const RESOLVED_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+    /// Alerts of one answer when no limit is given (contract B5), and at most.
+    pub const LIST_DEFAULT: usize = 100;
+    /// See [`LIST_DEFAULT`].
+    pub const LIST_MAX: usize = 1_000;
+}
+
 /// Pushes from a coordinator to a site.
 pub mod push {
     use super::Duration;

@@ -3,6 +3,7 @@
 //! A decision changes nothing. It names the next state, the audit entry and what the shell must do; the
 //! shell commits, and only then takes the next state over.
 
+pub mod alert;
 pub mod checkpoints;
 pub mod delivery;
 pub mod event_ring;
