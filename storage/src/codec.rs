@@ -6,7 +6,8 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use hansa_model::SiteId;
+use hansa_model::id::{AlertId, CommandId, LeaseId, PolicyId};
+use hansa_model::{AuditId, HostId, SiteId};
 
 use crate::error::RecordError;
 use crate::table::Table;
@@ -79,25 +80,38 @@ impl KeyCodec for [u8; 32] {
     }
 }
 
-impl KeyCodec for SiteId {
-    fn encode(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self.as_bytes());
-    }
+/// An identity: 16 bytes, so it may stand before another key.
+pub trait IdKey: KeyCodec {}
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        uuid::Uuid::from_slice(bytes).ok().map(Self)
-    }
+macro_rules! id_keys {
+    ($($id:ident)*) => {
+        $(
+            impl KeyCodec for $id {
+                fn encode(&self, bytes: &mut Vec<u8>) {
+                    bytes.extend_from_slice(self.as_bytes());
+                }
+
+                fn decode(bytes: &[u8]) -> Option<Self> {
+                    uuid::Uuid::from_slice(bytes).ok().map(Self)
+                }
+            }
+
+            impl IdKey for $id {}
+        )*
+    };
 }
 
-impl<K: KeyCodec> KeyCodec for (SiteId, K) {
+id_keys!(SiteId HostId AuditId PolicyId CommandId LeaseId AlertId);
+
+impl<I: IdKey, K: KeyCodec> KeyCodec for (I, K) {
     fn encode(&self, bytes: &mut Vec<u8>) {
         self.0.encode(bytes);
         self.1.encode(bytes);
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (site, rest) = bytes.split_at_checked(16)?;
-        Some((SiteId::decode(site)?, K::decode(rest)?))
+        let (id, rest) = bytes.split_at_checked(16)?;
+        Some((I::decode(id)?, K::decode(rest)?))
     }
 }
 
