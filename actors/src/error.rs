@@ -3,8 +3,8 @@
 //! Small errors are shared; each facade method returns an enum made of them. HTTP meets them in one
 //! exhaustive match of the api crate.
 
-use hansa_model::machine::ingest::InvalidRollup;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
+use hansa_model::machine::rollup::InvalidRollup;
 use hansa_model::machine::snapshot::RemovalGuard;
 use hansa_model::site::SiteStatus;
 use hansa_model::{HostId, SiteId};

@@ -34,6 +34,7 @@ mod node;
 mod operators;
 mod persistence;
 mod post;
+mod rollups;
 mod roster;
 mod site;
 mod supervision;

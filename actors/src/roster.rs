@@ -8,6 +8,7 @@ use hansa_model::site::{Site, SiteStatus, SiteSync};
 use hansa_model::{SiteId, SiteName};
 
 use crate::directory::Directory;
+use crate::rollups::Rollups;
 use crate::site::SiteMessage;
 use crate::supervision::Handle;
 use crate::view::SiteView;
@@ -42,6 +43,7 @@ pub(crate) struct Roster {
     /// Keys that may finish a QUIC handshake: of every site that is not forgotten.
     keys: RwLock<BTreeMap<[u8; 32], SiteId>>,
     pub(crate) directory: Directory,
+    pub(crate) rollups: Arc<Rollups>,
 }
 
 impl Roster {
@@ -50,6 +52,7 @@ impl Roster {
             members: RwLock::new(BTreeMap::new()),
             keys: RwLock::new(BTreeMap::new()),
             directory: Directory::new(),
+            rollups: Arc::default(),
         }
     }
 

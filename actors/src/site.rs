@@ -13,6 +13,7 @@ mod membership;
 mod policies;
 mod push;
 mod reports;
+mod rollups;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use hansa_model::host::HostEntry;
 use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
+use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::machine::snapshot::SecondWord;
 use hansa_model::report::Report;
 use hansa_model::scope::Operator;
@@ -44,6 +46,7 @@ use crate::error::{IngestError, RegistryError, Unavailable};
 use crate::events::Coarse;
 use crate::persistence::{self, SiteLog};
 use crate::post::Posted;
+use crate::rollups::{self as boards, Rollups};
 use crate::roster::{Member, Roster};
 use crate::supervision::Tied;
 use crate::view::{DirectoryAnswer, ReportAnswer, SiteView};
@@ -151,6 +154,10 @@ pub(crate) struct SiteState {
     sync: SiteSync,
     shard: SharedShard,
     member: Member,
+    /// The series as they are on disk.
+    rollups: Arc<SiteRollups>,
+    /// Where readers see their latest.
+    board: Arc<Rollups>,
     link: Option<LiveLink>,
     links: u64,
     second_word: SecondWord,
@@ -203,6 +210,7 @@ impl Actor for SiteActor {
                 log
             }
         };
+        let series = boards::load(&view, site.id)?;
         let interval = self.context.config.housekeeping_interval;
         let ticker = Tied::spawn(async move {
             loop {
@@ -217,6 +225,8 @@ impl Actor for SiteActor {
             sync,
             shard,
             member: arguments.member,
+            rollups: Arc::new(series),
+            board: Arc::clone(&self.roster.rollups),
             link: None,
             links: 0,
             second_word: SecondWord::default(),
@@ -330,7 +340,9 @@ impl SiteState {
     fn publish(&self) {
         let mut sync = self.sync.clone();
         sync.host_count = self.host_count(sync.host_count);
-        self.member.publish(SiteView { site: Arc::clone(&self.site), sync, linked: self.link.is_some() });
+        let view = SiteView { site: Arc::clone(&self.site), sync, linked: self.link.is_some() };
+        self.board.publish(self.standing(&view));
+        self.member.publish(view);
     }
 
     fn view(&self) -> SiteView {

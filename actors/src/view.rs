@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
 use hansa_model::machine::link::Connection;
+use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::secret::TokenHash;
 use hansa_model::site::{Site, SiteStatus, SiteSync, SyncEvent};
@@ -240,4 +241,9 @@ pub struct BackupView {
 
 /// What became of a report that a site sent beside its hosts.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ReportAnswer {}
+pub enum ReportAnswer {
+    /// The stored snapshot.
+    Compliance(Arc<ComplianceRollup>),
+    /// The stored snapshot.
+    Vulnerabilities(Arc<VulnerabilityRollup>),
+}

@@ -13,8 +13,8 @@ use hansa_actors::error::{
     ReadError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
 };
 use hansa_model::limits::http as limits;
-use hansa_model::machine::ingest::InvalidRollup;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
+use hansa_model::machine::rollup::InvalidRollup;
 use hansa_model::machine::snapshot::RemovalGuard;
 use hansa_model::scope::Scope;
 use hansa_model::site::{InvalidSite, SiteStatus};
@@ -289,10 +289,16 @@ impl From<CompleteError> for Problem {
 impl From<InvalidRollup> for Problem {
     fn from(error: InvalidRollup) -> Self {
         let detail = error.to_string();
-        match error {
-            InvalidRollup::ActiveExceedsTotal => Self::field(Code::InvalidValue, "active_count", detail),
-            InvalidRollup::Breakdown => Self::new(Code::InvalidValue, detail),
-        }
+        let field = match error {
+            InvalidRollup::ActiveExceedsTotal => "active_count",
+            InvalidRollup::Breakdown => return Self::new(Code::InvalidValue, detail),
+            InvalidRollup::Count { field } => field,
+            InvalidRollup::Baseline | InvalidRollup::TooManyBaselines => "baseline",
+            InvalidRollup::Score => "score_percent",
+            InvalidRollup::ScopeExceeded => "hosts_in_scope",
+            InvalidRollup::TopCves => "top_cve_ids",
+        };
+        Self::field(Code::InvalidValue, field, detail)
     }
 }
 

@@ -55,6 +55,23 @@ pub mod site {
     pub const SITES_MAX: usize = 4_096;
 }
 
+/// Rollups of a site (contract 7).
+pub mod rollup {
+    /// Largest count of a rollup: no fleet has as many hosts or findings, and the sums of 4,096 sites stay
+    /// below 2⁵³, where every whole number has an exact float in JSON.
+    pub const COUNT_MAX: u64 = 1_000_000_000_000;
+    /// The contract says 64 characters.
+    pub const BASELINE_CHARS_MAX: usize = 64;
+    /// Baselines of one site; the contract expects one to three. Each keeps ninety snapshots.
+    pub const BASELINES_MAX: usize = 64;
+    /// CVEs that one rollup names; ours names ten.
+    pub const TOP_CVES_MAX: usize = 100;
+    /// Bytes of one of them; the longest CVE has about 20.
+    pub const CVE_BYTES_MAX: usize = 64;
+    /// Silent sites that one answer names; it counts all of them.
+    pub const SILENT_LISTED_MAX: usize = 100;
+}
+
 /// Sync between a site and its coordinator.
 pub mod sync {
     use super::Duration;
@@ -186,6 +203,19 @@ pub mod inventory {
     pub const IMPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
     /// Files of one imported folder; a fact cache has one file for each host.
     pub const IMPORT_FILES_MAX: usize = 1_000_000;
+}
+
+/// Results and findings of a site (architecture 9).
+pub mod finding {
+    /// Findings of one call. Ten thousand hosts with fifty each; held in memory at 24 bytes while they are
+    /// summed, and stored in one transaction of about 11 MB.
+    pub const FINDINGS_MAX: usize = 500_000;
+    /// Rows of one stored record: about 100 kB, and what one page of a list decodes at most twice.
+    pub const CHUNK_ROWS: usize = 4_096;
+    /// Baselines that a site holds at once: what its coordinator keeps of it.
+    pub const BASELINES_MAX: usize = super::rollup::BASELINES_MAX;
+    /// CVEs that a rollup of ours names.
+    pub const TOP_CVES: usize = 10;
 }
 
 /// Search (contract 6.3).

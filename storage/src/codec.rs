@@ -115,6 +115,36 @@ impl<I: IdKey, K: KeyCodec> KeyCodec for (I, K) {
     }
 }
 
+/// A name and a number below it. The name has no NUL, which ends it in the key's bytes: so keys sort by name,
+/// then by number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named<N> {
+    /// Such as a baseline's.
+    pub name: String,
+    /// Such as a snapshot's.
+    pub number: N,
+}
+
+impl<N> Named<N> {
+    /// A key.
+    pub fn new(name: &str, number: N) -> Self {
+        Self { name: name.to_owned(), number }
+    }
+}
+
+impl<N: KeyCodec> KeyCodec for Named<N> {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        self.name.encode(bytes);
+        bytes.push(0);
+        self.number.encode(bytes);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        Some(Self { name: String::decode(&bytes[..end])?, number: N::decode(&bytes[end + 1..])? })
+    }
+}
+
 /// The bytes of a range's two ends.
 pub(crate) fn range_bytes<K: KeyCodec>(range: &impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     (range.start_bound().map(KeyOf::key_bytes), range.end_bound().map(KeyOf::key_bytes))
@@ -172,9 +202,18 @@ mod tests {
         }
 
         #[test]
+        fn named_keys_sort_by_name_then_number(a in "[ -~é]{0,4}", n: u64, b in "[ -~é]{0,4}", m: u64) {
+            let (a, b) = (Named::new(&a, n), Named::new(&b, m));
+
+            prop_assert_eq!(bytes(&a).cmp(&bytes(&b)), a.cmp(&b));
+            prop_assert_eq!(Named::<u64>::decode(&bytes(&a)), Some(a));
+        }
+
+        #[test]
         fn key_decoders_take_any_bytes(any: Vec<u8>) {
             let _ = <(SiteId, u32)>::decode(&any);
             let _ = String::decode(&any);
+            let _ = <(SiteId, Named<u64>)>::decode(&any);
             let _ = <[u8; 32]>::decode(&any);
         }
     }

@@ -1,12 +1,14 @@
 //! What a site sends: batches over its link and documented pushes over HTTP, through the same rules.
 
+use std::sync::Arc;
+
 use hansa_model::audit::Detail;
 use hansa_model::directory::digest;
 use hansa_model::host::{HostChange, HostEntry, SkippedEntry};
-use hansa_model::id::RollupId;
 use hansa_model::limits::sync as limits;
 use hansa_model::machine::ingest::{self, Verdict};
 use hansa_model::machine::registry;
+use hansa_model::machine::rollup::{InvalidRollup, SiteRollups};
 use hansa_model::site::{HostRollup, SiteStatus, SiteSync};
 use hansa_model::sync::{BatchHeader, BatchRefusal, HostRollupReport, Items, SiteMetadata};
 use hansa_model::{Host, HostId};
@@ -57,18 +59,19 @@ impl SiteActor {
         if sync.last_sync_status.as_deref() != Some("success") {
             sync.last_sync_status = Some("success".to_owned());
         }
+        let mut rollups = Arc::clone(&state.rollups);
         let mut batch = Batch::new();
         if let Some(metadata) = &items.metadata {
             self.put_metadata(&mut batch, state, &mut sync, metadata);
         }
         if let Some(report) = items.host_rollup {
             // A rollup that breaks a rule is dropped alone: its batch carries other rows too.
-            let _ = self.put_rollup(&mut batch, state, &mut sync, report);
+            let _ = self.put_rollup(&mut batch, state, &mut sync, &mut rollups, report);
         }
         let mut effects = Vec::new();
         for payload in &items.payloads {
             // One that cannot be read or breaks a rule is dropped alone, for the same reason.
-            match self.put_payload(&mut batch, state, &mut sync, payload) {
+            match self.put_payload(&mut batch, state, &mut sync, &mut rollups, payload) {
                 Ok(effect) => effects.push(effect),
                 Err(error) => {
                     debug!(site = %state.site.id, payload_type = payload.payload_type, %error, "payload dropped");
@@ -80,6 +83,7 @@ impl SiteActor {
         match self.store_changes(state, batch, &admitted, header.epoch, header.sequence).await {
             Ok(()) => {
                 state.sync = sync;
+                state.rollups = rollups;
                 self.take_effects(state, effects);
                 state.publish();
                 self.tell_sync(state);
@@ -235,14 +239,16 @@ impl SiteActor {
     ) -> Result<HostRollup, IngestError> {
         self.contact(state).await?;
         let mut sync = state.sync.clone();
+        let mut rollups = Arc::clone(&state.rollups);
         let mut batch = Batch::new();
-        let rollup = self.put_rollup(&mut batch, state, &mut sync, report)?;
+        let rollup = self.put_rollup(&mut batch, state, &mut sync, &mut rollups, report)?;
         batch.put::<table::SiteSyncs>(&state.site.id, &sync);
         self.context.commit(Lane::Ingest, batch).await?;
         state.sync = sync;
+        state.rollups = rollups;
         state.publish();
         self.tell_sync(state);
-        Ok(rollup)
+        Ok(Arc::unwrap_or_clone(rollup))
     }
 
     pub(super) async fn metadata(
@@ -288,17 +294,10 @@ impl SiteActor {
         batch: &mut Batch,
         state: &SiteState,
         sync: &mut SiteSync,
+        rollups: &mut Arc<SiteRollups>,
         report: HostRollupReport,
-    ) -> Result<HostRollup, ingest::InvalidRollup> {
-        let now = self.context.now();
-        let rollup = ingest::host_rollup(RollupId::generate(now, &*self.context.entropy), report, now)?;
-        let number = sync.next_rollup;
-        sync.next_rollup += 1;
-        sync.host_count = rollup.host_count;
-        batch.put::<table::HostRollups>(&(state.site.id, number), &rollup);
-        if let Some(oldest) = sync.next_rollup.checked_sub(limits::ROLLUPS_MAX) {
-            batch.delete_range::<table::HostRollups>((state.site.id, 0)..(state.site.id, oldest));
-        }
+    ) -> Result<Arc<HostRollup>, InvalidRollup> {
+        let rollup = self.put_hosts(batch, state, sync, rollups, report)?;
         self.put_event(batch, state, sync, None, None);
         Ok(rollup)
     }

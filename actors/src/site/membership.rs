@@ -13,6 +13,7 @@ use super::{CompleteFailure, CompleteRequest, SiteActor, SiteChange, SiteState};
 use crate::directory::SharedShard;
 use crate::error::{RegistryError, Unavailable};
 use crate::persistence;
+use crate::rollups;
 use crate::view::SiteView;
 
 impl SiteActor {
@@ -100,6 +101,7 @@ impl SiteActor {
         if decision.site.status == SiteStatus::Removed {
             batch.delete::<table::OutboundBearers>(&state.site.id);
             persistence::delete_segments(&mut batch, state.site.id);
+            rollups::delete(&mut batch, state.site.id, &state.rollups);
         }
         batch.audit(self.context.audit(entry, operator, &decision.site));
         let lane = if decision.link == LinkEffect::Keep { Lane::Operator } else { Lane::Control };
@@ -111,6 +113,7 @@ impl SiteActor {
             self.roster.directory.drop_site(state.site.id);
             state.shard = SharedShard::new(hansa_model::directory::Shard::new(state.site.id));
             state.log.forget();
+            state.rollups = Arc::default();
         }
         self.tell_link(state, decision.link);
         state.publish();

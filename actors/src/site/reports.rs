@@ -3,7 +3,11 @@
 //! A report is put into the site's batch, and what it means beyond the disk takes effect after the commit
 //! and before the acknowledgement.
 
+use std::sync::Arc;
+
+use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::report::{Report, UnreadableReport};
+use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::site::SiteSync;
 use hansa_model::sync::Payload;
 use hansa_storage::{Batch, Lane, table};
@@ -14,7 +18,12 @@ use crate::view::ReportAnswer;
 
 /// What a stored report means beyond the disk.
 #[derive(Debug)]
-pub(super) enum ReportEffect {}
+pub(super) enum ReportEffect {
+    /// A score is on disk.
+    Compliance(Arc<ComplianceRollup>),
+    /// Counted findings are on disk.
+    Vulnerabilities(Arc<VulnerabilityRollup>),
+}
 
 /// Why a payload of a batch was dropped.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +43,13 @@ impl SiteActor {
     ) -> Result<ReportAnswer, IngestError> {
         self.contact(state).await?;
         let mut sync = state.sync.clone();
+        let mut rollups = Arc::clone(&state.rollups);
         let mut batch = Batch::new();
-        let (effect, answer) = self.put_report(&mut batch, state, &mut sync, report)?;
+        let (effect, answer) = self.put_report(&mut batch, state, &mut sync, &mut rollups, report)?;
         batch.put::<table::SiteSyncs>(&state.site.id, &sync);
         self.context.commit(Lane::Ingest, batch).await?;
         state.sync = sync;
+        state.rollups = rollups;
         self.take_effects(state, vec![effect]);
         state.publish();
         Ok(answer)
@@ -50,32 +61,44 @@ impl SiteActor {
         batch: &mut Batch,
         state: &SiteState,
         sync: &mut SiteSync,
+        rollups: &mut Arc<SiteRollups>,
         payload: &Payload,
     ) -> Result<ReportEffect, DroppedPayload> {
         let report = Report::parse(&payload.payload_type, &payload.body)?;
-        Ok(self.put_report(batch, state, sync, report)?.0)
+        Ok(self.put_report(batch, state, sync, rollups, report)?.0)
     }
 
     fn put_report(
         &self,
-        _batch: &mut Batch,
-        _state: &SiteState,
+        batch: &mut Batch,
+        state: &SiteState,
         _sync: &mut SiteSync,
+        rollups: &mut Arc<SiteRollups>,
         report: Report,
     ) -> Result<(ReportEffect, ReportAnswer), IngestError> {
         match report {
-            Report::Compliance(_)
-            | Report::Vulnerabilities(_)
-            | Report::Command(_)
-            | Report::LeaseRequest(_)
-            | Report::Policy(_) => Err(IngestError::NotTaken),
+            Report::Compliance(report) => {
+                let rollup = self.put_compliance(batch, state, rollups, &report)?;
+                Ok((ReportEffect::Compliance(Arc::clone(&rollup)), ReportAnswer::Compliance(rollup)))
+            }
+            Report::Vulnerabilities(report) => {
+                let rollup = self.put_vulnerabilities(batch, state, rollups, report)?;
+                Ok((
+                    ReportEffect::Vulnerabilities(Arc::clone(&rollup)),
+                    ReportAnswer::Vulnerabilities(rollup),
+                ))
+            }
+            Report::Command(_) | Report::LeaseRequest(_) | Report::Policy(_) => Err(IngestError::NotTaken),
         }
     }
 
     /// After the commit, before the acknowledgement.
-    pub(super) fn take_effects(&self, _state: &mut SiteState, effects: Vec<ReportEffect>) {
+    pub(super) fn take_effects(&self, state: &mut SiteState, effects: Vec<ReportEffect>) {
         for effect in effects {
-            match effect {}
+            match effect {
+                ReportEffect::Compliance(rollup) => self.tell_compliance(state, &rollup),
+                ReportEffect::Vulnerabilities(rollup) => self.tell_vulnerabilities(state, &rollup),
+            }
         }
     }
 }

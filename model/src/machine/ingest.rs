@@ -1,11 +1,11 @@
 //! Whether a coordinator applies a batch: order, replay, gaps and divergence of one site's stream.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::host::HostChange;
-use crate::limits::{site as site_limits, sync as limits};
-use crate::site::{HostRollup, SiteSync, SyncEvent};
-use crate::sync::{BatchHeader, BatchRefusal, HostRollupReport, Position, SiteMetadata};
+use crate::limits::site as site_limits;
+use crate::site::{SiteSync, SyncEvent};
+use crate::sync::{BatchHeader, BatchRefusal, Position, SiteMetadata};
 use crate::{HostId, Timestamp};
 
 /// What to do with a batch.
@@ -114,50 +114,6 @@ pub fn record_sync(
         host_count: Some(sync.host_count),
     };
     (number, event)
-}
-
-/// A rollup that breaks a rule of contract 7.1. Fix the payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidRollup {
-    /// More active hosts than hosts.
-    #[error("active_count must not exceed host_count")]
-    ActiveExceedsTotal,
-    /// Too many distinct keys, or a key that is too long.
-    #[error(
-        "a breakdown may have at most {} keys of at most {} bytes",
-        limits::BREAKDOWN_KEYS_MAX,
-        site_limits::CAPABILITY_BYTES_MAX
-    )]
-    Breakdown,
-}
-
-/// Checks a host rollup and makes the snapshot that is stored.
-///
-/// # Errors
-/// [`InvalidRollup`]; nothing is stored.
-pub fn host_rollup(
-    id: crate::id::RollupId,
-    report: HostRollupReport,
-    now: Timestamp,
-) -> Result<HostRollup, InvalidRollup> {
-    if report.active_count > report.host_count {
-        return Err(InvalidRollup::ActiveExceedsTotal);
-    }
-    Ok(HostRollup {
-        id,
-        snapshot_at: report.snapshot_at.unwrap_or(now),
-        host_count: report.host_count,
-        active_count: report.active_count,
-        os_breakdown: breakdown(report.os_breakdown)?,
-        status_breakdown: breakdown(report.status_breakdown)?,
-    })
-}
-
-fn breakdown(given: Option<BTreeMap<String, u64>>) -> Result<BTreeMap<String, u64>, InvalidRollup> {
-    let given = given.unwrap_or_default();
-    let fits = given.len() <= limits::BREAKDOWN_KEYS_MAX
-        && given.keys().all(|key| key.len() <= site_limits::CAPABILITY_BYTES_MAX);
-    if fits { Ok(given) } else { Err(InvalidRollup::Breakdown) }
 }
 
 /// The longest prefix of at most `bytes_max` bytes that ends between characters.

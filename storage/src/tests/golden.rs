@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use hansa_model::access::{ApiKey, Grant, Login, OperatorRole, PasswordHash, User};
 use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
+use hansa_model::finding::{CveId, Finding, FindingsSummary, Held, HostScan, ScanSummary, Severity};
 use hansa_model::host::HostRecord;
 use hansa_model::id::{ApiKeyId, RollupId};
+use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
 use hansa_model::sync::{IngestRecord, Position};
 use hansa_model::{Host, HostChange, HostId};
 
 use super::*;
-use crate::codec::{KeyOf, decode_record, encode_record};
+use crate::codec::{KeyOf, Named, decode_record, encode_record};
 use crate::log::Pieces;
 use crate::schema::{Kind, META, TABLES};
 use crate::seal::{Envelope, Sealer};
@@ -72,6 +74,8 @@ fn samples() -> Vec<Sample> {
         sample::<SiteSyncs>(&id, &site_sync()),
         sample::<SyncEvents>(&(id, 7), &sync_event()),
         sample::<HostRollups>(&(id, 7), &host_rollup()),
+        sample::<ComplianceRollups>(&(id, Named::new("CIS", 7)), &compliance_rollup()),
+        sample::<VulnerabilityRollups>(&(id, 7), &vulnerability_rollup()),
         log_sample::<IngestLog>(&postcard::to_stdvec(&ingest).unwrap()),
         sample::<Segments>(&(id, 2), &vec![host.clone()]),
         sample::<SegmentHeads>(&id, &head),
@@ -84,6 +88,10 @@ fn samples() -> Vec<Sample> {
         sample::<Outbox>("cursor", &vec![1, 2, 3]),
         sample::<Queue>(&9, &queue_entry()),
         sample::<QueueKeys>("metadata", &9),
+        sample::<Scans>("CIS", &held_scans(id)),
+        sample::<HostScans>(&Named::new("CIS", 2), &vec![host_scan()]),
+        sample::<FindingsHeld>(SELF, &held_findings()),
+        sample::<Findings>(&2, &vec![finding()]),
         sample::<Users>("ada@example.com", &user()),
         sample::<ApiKeys>(&hash, &api_key()),
         sample::<ApiKeyNames>("backup", &hash),
@@ -207,6 +215,65 @@ fn host_rollup() -> HostRollup {
         active_count: 2,
         os_breakdown: BTreeMap::from([("debian".to_owned(), 3)]),
         status_breakdown: BTreeMap::from([("up".to_owned(), 2)]),
+    }
+}
+
+fn compliance_rollup() -> ComplianceRollup {
+    ComplianceRollup {
+        id: RollupId(Uuid::from_u128(4)),
+        snapshot_at: Timestamp::from_secs(60),
+        baseline: "CIS".to_owned(),
+        score_percent: Some(87.5),
+        hosts_in_scope: 300,
+        hosts_compliant: 200,
+        hosts_noncompliant: 100,
+    }
+}
+
+fn vulnerability_rollup() -> VulnerabilityRollup {
+    VulnerabilityRollup {
+        id: RollupId(Uuid::from_u128(4)),
+        snapshot_at: Timestamp::from_secs(60),
+        critical_count: 1,
+        high_count: 2,
+        medium_count: 3,
+        low_count: 400,
+        affected_host_count: 5,
+        top_cve_ids: vec!["CVE-2026-0815".to_owned()],
+    }
+}
+
+fn held_scans(queued_for: SiteId) -> Held<ScanSummary> {
+    let summary = ScanSummary {
+        taken_at: Timestamp::from_secs(60),
+        score_percent: Some(87.5),
+        hosts_in_scope: 3,
+        hosts_compliant: 2,
+        hosts_noncompliant: 1,
+    };
+    Held { summary, rows: 3, queued_for: Some(queued_for), removed: false }
+}
+
+fn host_scan() -> HostScan {
+    HostScan { host_id: HostId(Uuid::from_u128(6)), rules_passed: 300, rules_failed: 2 }
+}
+
+fn held_findings() -> Held<FindingsSummary> {
+    let summary = FindingsSummary {
+        taken_at: Timestamp::from_secs(60),
+        critical_count: 1,
+        affected_host_count: 1,
+        top_cve_ids: vec![finding().cve_id],
+        ..FindingsSummary::default()
+    };
+    Held { summary, rows: 1, queued_for: None, removed: true }
+}
+
+fn finding() -> Finding {
+    Finding {
+        host_id: HostId(Uuid::from_u128(6)),
+        cve_id: CveId { year: 2026, number: 815 },
+        severity: Severity::Critical,
     }
 }
 
