@@ -140,6 +140,7 @@ pub fn scope_of(kind: &str) -> Scope {
     let families = [
         ("site_", Scope::SitesRead),
         ("policy_", Scope::PoliciesRead),
+        ("rollout_", Scope::PoliciesRead),
         ("command_", Scope::CommandsRead),
         ("alert_", Scope::AlertsRead),
         ("secret_lease_", Scope::LeasesRead),
@@ -164,6 +165,7 @@ mod tests {
             ("link_up", Scope::SitesRead),
             ("sync", Scope::SitesRead),
             ("policy_pushed", Scope::PoliciesRead),
+            ("rollout_halted", Scope::PoliciesRead),
             ("command_status_changed", Scope::CommandsRead),
             ("alert_opened", Scope::AlertsRead),
             ("secret_lease_revoked", Scope::LeasesRead),

@@ -98,6 +98,10 @@ uuid_newtype! {
     PolicyId
 }
 uuid_newtype! {
+    /// A rollout of one version of a policy.
+    RolloutId
+}
+uuid_newtype! {
     /// A command; names one execution at one site, for ever.
     CommandId
 }

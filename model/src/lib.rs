@@ -7,7 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
-//! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`policy`], [`push`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`access`] | local users, API keys, logins |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
@@ -25,6 +25,7 @@ pub mod host;
 pub mod id;
 pub mod limits;
 pub mod machine;
+pub mod policy;
 pub mod push;
 pub mod report;
 pub mod rollup;

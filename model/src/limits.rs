@@ -146,6 +146,36 @@ pub mod push {
     pub const TICK_MIN: Duration = Duration::from_secs(5);
 }
 
+/// Policies and their rollouts.
+pub mod policy {
+    /// Bytes of `policy_type` (contract B4).
+    pub const TYPE_BYTES_MAX: usize = 64;
+    /// Bytes of a policy's name (contract B4).
+    pub const NAME_BYTES_MAX: usize = 255;
+    /// Bytes of a description; the contract leaves it unbounded, people read a page.
+    pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
+    /// Bytes of a definition in its canonical text. A link has 64 pushes out, which is 16 MB at most; a
+    /// profile of 2,000 rules at 100 bytes fits.
+    pub const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+    /// Policies of one coordinator, inactive ones included. The contract's list has no pages, so an answer
+    /// holds them all; sites may have all of them.
+    pub const POLICIES_MAX: usize = 1_024;
+    /// Sites that one call assigns or unassigns: all of them.
+    pub const ASSIGN_SITES_MAX: usize = super::site::SITES_MAX;
+    /// Bytes kept of why a push or its application failed; a site has a part in the text.
+    pub const ERROR_BYTES_MAX: usize = 1_024;
+    /// Waves of one rollout. More than a person would watch.
+    pub const WAVES_MAX: usize = 100;
+    /// Failed sites at which a rollout halts when nothing is said: the first one.
+    pub const HALT_ON_ERRORS_DEFAULT: u32 = 1;
+    /// Seconds that a wave may take when nothing is said: an hour, so that a site that restarts is back.
+    pub const WAVE_TIMEOUT_SECONDS_DEFAULT: u32 = 3_600;
+    /// Seconds that a wave may take at most: a week.
+    pub const WAVE_TIMEOUT_SECONDS_MAX: u32 = 7 * 86_400;
+    /// Newest rollouts kept of each policy.
+    pub const ROLLOUTS_KEPT: usize = 20;
+}
+
 /// QUIC links.
 pub mod link {
     use super::Duration;

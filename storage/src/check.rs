@@ -1,6 +1,6 @@
 //! `hansa check`: does every record decode, does every index agree, is the audit chain whole?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::read::{Order, ReadView};
 use crate::schema::{self, Kind, TableInfo};
 use crate::seal::{Envelope, RootKey, Sealer};
 use crate::table::{
-    ApiKeyNames, ApiKeys, Audit, EnrollmentTokens, IdentityKeys, InventorySegmentHeads, InventorySegments,
-    Queue, QueueKeys, SELF, SegmentHead, SegmentHeads, Segments, SiteNames, SiteSyncs, Sites, SyncBearers,
-    SyncEvents, Table,
+    ApiKeyNames, ApiKeys, Assignments, Audit, EnrollmentTokens, IdentityKeys, InventorySegmentHeads,
+    InventorySegments, Policies, PolicyNames, PolicySites, Queue, QueueKeys, Rollouts, SELF, SegmentHead,
+    SegmentHeads, Segments, SiteNames, SiteSyncs, Sites, SyncBearers, SyncEvents, Table,
 };
 
 /// Problems listed at most; the count is exact beyond it.
@@ -152,6 +152,7 @@ pub(crate) fn check(view: &ReadView) -> Result<CheckReport, ReadError> {
         check_segments(view, &mut report)?;
         check_queue(view, &mut report)?;
         check_api_keys(view, &mut report)?;
+        check_policies(view, &mut report)?;
     }
     Ok(report)
 }
@@ -375,6 +376,38 @@ fn check_api_keys(view: &ReadView, report: &mut CheckReport) -> Result<(), ReadE
     for (name, hash) in view.all::<ApiKeyNames>(..)? {
         let bears = view.get::<ApiKeys>(&hash)?.is_some_and(|key| key.name == name);
         report.require(bears, ApiKeyNames::NAME, || "a name leads to no key that bears it".to_owned());
+    }
+    Ok(())
+}
+
+fn check_policies(view: &ReadView, report: &mut CheckReport) -> Result<(), ReadError> {
+    let mut policies = BTreeSet::new();
+    for (id, policy) in view.all::<Policies>(..)? {
+        policies.insert(id);
+        let named = view.get::<PolicyNames>(&PolicyNames::key(&policy.policy_type, &policy.name))?;
+        report.require(named == Some(id), PolicyNames::NAME, || {
+            format!("the name of {id} does not lead to it")
+        });
+    }
+    let names = view.all::<PolicyNames>(..)?.len();
+    report.require(names == policies.len(), PolicyNames::NAME, || {
+        format!("{names} names for {} policies", policies.len())
+    });
+    let mut assigned = BTreeSet::new();
+    for ((site, policy), _) in view.all::<Assignments>(..)? {
+        assigned.insert((policy, site));
+        report.require(policies.contains(&policy), Assignments::NAME, || {
+            format!("site {site} should hold {policy}, which is not there")
+        });
+    }
+    let indexed: BTreeSet<_> = view.all::<PolicySites>(..)?.into_iter().map(|(key, ())| key).collect();
+    report.require(indexed == assigned, PolicySites::NAME, || {
+        format!("{} entries for {} assignments, or other ones", indexed.len(), assigned.len())
+    });
+    for ((policy, rollout), row) in view.all::<Rollouts>(..)? {
+        report.require(policies.contains(&policy) && row.id == rollout, Rollouts::NAME, || {
+            format!("rollout {rollout} is of no policy")
+        });
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use hansa_model::id::{AlertId, CommandId, LeaseId, PolicyId};
+use hansa_model::id::{AlertId, CommandId, LeaseId, PolicyId, RolloutId};
 use hansa_model::{AuditId, HostId, SiteId};
 
 use crate::error::RecordError;
@@ -101,7 +101,7 @@ macro_rules! id_keys {
     };
 }
 
-id_keys!(SiteId HostId AuditId PolicyId CommandId LeaseId AlertId);
+id_keys!(SiteId HostId AuditId PolicyId CommandId LeaseId AlertId RolloutId);
 
 impl<I: IdKey, K: KeyCodec> KeyCodec for (I, K) {
     fn encode(&self, bytes: &mut Vec<u8>) {

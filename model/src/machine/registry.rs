@@ -22,7 +22,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new<const N: usize>(operation: &'static str, details: [(&str, Detail); N]) -> Self {
+    pub(crate) fn new<const N: usize>(operation: &'static str, details: [(&str, Detail); N]) -> Self {
         let details = details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { operation, details }
     }

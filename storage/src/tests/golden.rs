@@ -10,7 +10,8 @@ use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::finding::{CveId, Finding, FindingsSummary, Held, HostScan, ScanSummary, Severity};
 use hansa_model::host::HostRecord;
-use hansa_model::id::{ApiKeyId, RollupId};
+use hansa_model::id::{ApiKeyId, PolicyId, RolloutId, RollupId};
+use hansa_model::policy::{Assignment, Policy, PushStatus, Rollout, RolloutState, WaitFor};
 use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
@@ -92,6 +93,11 @@ fn samples() -> Vec<Sample> {
         sample::<HostScans>(&Named::new("CIS", 2), &vec![host_scan()]),
         sample::<FindingsHeld>(SELF, &held_findings()),
         sample::<Findings>(&2, &vec![finding()]),
+        sample::<Policies>(&POLICY, &policy()),
+        sample::<PolicyNames>(&PolicyNames::key("firewall_role", "web"), &POLICY),
+        sample::<Assignments>(&(id, POLICY), &assignment()),
+        sample::<PolicySites>(&(POLICY, id), &()),
+        sample::<Rollouts>(&(POLICY, ROLLOUT), &rollout(id)),
         sample::<Users>("ada@example.com", &user()),
         sample::<ApiKeys>(&hash, &api_key()),
         sample::<ApiKeyNames>("backup", &hash),
@@ -319,6 +325,64 @@ fn checkpoint(hash: [u8; 32]) -> Checkpoint {
 
 fn kept_checkpoint(hash: [u8; 32]) -> KeptCheckpoint {
     KeptCheckpoint { checkpoint: checkpoint(hash), signer: [8; 32], received_at: Timestamp::from_secs(62) }
+}
+
+const POLICY: PolicyId = PolicyId(Uuid::from_u128(7));
+const ROLLOUT: RolloutId = RolloutId(Uuid::from_u128(8));
+
+fn policy() -> Policy {
+    Policy {
+        policy_type: "firewall_role".to_owned(),
+        name: "web".to_owned(),
+        description: Some("ports".to_owned()),
+        definition: r#"{"open_ports":[443]}"#.to_owned(),
+        version: 3,
+        is_active: true,
+        held: false,
+        created_by: "ada@example.com".to_owned(),
+        created_at: Timestamp::from_secs(1),
+        updated_at: Timestamp::from_secs(2),
+    }
+}
+
+fn assignment() -> Assignment {
+    Assignment {
+        assigned_at: Timestamp::from_secs(3),
+        assigned_by: "ada@example.com".to_owned(),
+        unassigned_at: None,
+        round: 2,
+        released_version: 3,
+        push_status: PushStatus::Acknowledged,
+        last_push_attempt_at: Some(Timestamp::from_secs(4)),
+        last_push_error: None,
+        pushed_version: Some(3),
+        push_attempts: 0,
+        refusals: 0,
+        withdrawing: false,
+        withdrawn_at: None,
+        applied_version: Some(3),
+        applied_at: Some(Timestamp::from_secs(5)),
+        tried_version: Some(3),
+        apply_error: None,
+    }
+}
+
+fn rollout(site: SiteId) -> Rollout {
+    Rollout {
+        id: ROLLOUT,
+        version: 3,
+        waves: vec![vec![site], vec![site_id(2)]],
+        wave: 1,
+        state: RolloutState::Halted,
+        reason: Some("1 of 2 sites failed".to_owned()),
+        halt_on_errors: 1,
+        wave_timeout_seconds: 3_600,
+        wait_for: WaitFor::Acknowledged,
+        started_by: "ada@example.com".to_owned(),
+        started_at: Timestamp::from_secs(6),
+        wave_started_at: Timestamp::from_secs(7),
+        ended_at: None,
+    }
 }
 
 fn grant() -> Grant {
