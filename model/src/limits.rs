@@ -174,6 +174,65 @@ pub mod policy {
     pub const WAVE_TIMEOUT_SECONDS_MAX: u32 = 7 * 86_400;
     /// Newest rollouts kept of each policy.
     pub const ROLLOUTS_KEPT: usize = 20;
+/// What a site holds and does of what its coordinator wants.
+pub mod inbox {
+    use super::Duration;
+
+    /// Commands that wait or run. A further one waits at the coordinator, unanswered.
+    pub const OPEN_COMMANDS_MAX: usize = 10_000;
+    /// Ended commands that are shown with their results; of older ones only the id is kept, for ever.
+    pub const ENDED_COMMANDS_MAX: u64 = 1_000;
+    /// Ended commands beyond it before they are cleared away, so that not each command pays for one.
+    pub const ENDED_COMMANDS_SLACK: u64 = 100;
+    /// Commands that run at once. More would only wait for [`RUNS_AT_ONCE`].
+    pub const COMMANDS_AT_ONCE: usize = 32;
+    /// Policies that are tried at once.
+    pub const POLICIES_AT_ONCE: usize = 4;
+    /// Runs of connectors at once; each may be a process.
+    pub const RUNS_AT_ONCE: usize = 16;
+    /// Between two reports of a command that runs: people watch it.
+    pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+    /// First wait before a connector is offered a credential again.
+    pub const LEASE_RETRY_FIRST: Duration = Duration::from_secs(1);
+    /// Longest wait before a connector is offered a credential again.
+    pub const LEASE_RETRY_MAX: Duration = Duration::from_secs(60);
+    /// How long a credential without an end is offered to a connector that does not take it.
+    pub const LEASE_OFFER_MAX: Duration = Duration::from_secs(3_600);
+    /// Leases that a site keeps rows of; the oldest that have ended make room.
+    pub const LEASES_MAX: usize = 10_000;
+    /// Bytes of a type that chooses a connector, of a policy's name, and of a lease's texts.
+    pub const LABEL_BYTES_MAX: usize = 255;
+    /// Bytes of a lease's metadata.
+    pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+    /// Characters kept of what a connector says about one host, or of an error.
+    pub const DETAIL_CHARS_MAX: usize = 2_000;
+    /// Rows of a list at most.
+    pub const LIMIT_MAX: usize = 1_000;
+    /// Rows of a list when none is asked for.
+    pub const LIMIT_DEFAULT: usize = 200;
+    /// Shortest and longest life of a credential that may be asked for, in seconds (contract 10).
+    pub const LEASE_TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
+}
+
+/// Connectors.
+pub mod connector {
+    use super::Duration;
+
+    /// Connectors of one node; the first that serves a kind is taken.
+    pub const CONNECTORS_MAX: usize = 256;
+    /// Kinds of one connector.
+    pub const KINDS_MAX: usize = 256;
+    /// Time for one run unless the configuration says otherwise.
+    pub const WAIT_DEFAULT: Duration = Duration::from_secs(300);
+    /// Longest time for one run that may be configured: a day.
+    pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+    /// Bytes read of a program's standard output, or of a webhook's answer: the results of 10,000 hosts have
+    /// about 1 MB.
+    pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+    /// Bytes read of a program's standard error; the end of it goes into the report of a failure.
+    pub const ERROR_BYTES_MAX: usize = 16 * 1024;
+    /// Bytes of a bearer file.
+    pub const BEARER_BYTES_MAX: usize = 8 * 1024;
 }
 
 /// QUIC links.

@@ -8,6 +8,7 @@ pub mod checkpoints;
 pub mod delivery;
 pub mod event_ring;
 pub mod findings;
+pub mod inbox;
 pub mod ingest;
 pub mod issuer;
 pub mod link;
