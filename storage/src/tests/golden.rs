@@ -13,6 +13,10 @@ use hansa_model::host::HostRecord;
 use hansa_model::id::{ApiKeyId, PolicyId, RolloutId, RollupId};
 use hansa_model::policy::{Assignment, Policy, PushStatus, Rollout, RolloutState, WaitFor};
 use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
+use hansa_model::id::{ApiKeyId, CommandId, LeaseId, PolicyId, RollupId};
+use hansa_model::received::{
+    CommandState, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy,
+};
 use hansa_model::scope::Scope;
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
 use hansa_model::sync::{IngestRecord, Position};
@@ -98,6 +102,10 @@ fn samples() -> Vec<Sample> {
         sample::<Assignments>(&(id, POLICY), &assignment()),
         sample::<PolicySites>(&(POLICY, id), &()),
         sample::<Rollouts>(&(POLICY, ROLLOUT), &rollout(id)),
+        sample::<ReceivedPolicies>(&PolicyId(Uuid::from_u128(7)), &received_policy()),
+        sample::<ReceivedCommands>(&CommandId(Uuid::from_u128(8)), &received_command()),
+        sample::<SpentCommands>(&CommandId(Uuid::from_u128(8)), &Timestamp::from_secs(9)),
+        sample::<ReceivedLeases>("00ff", &received_lease()),
         sample::<Users>("ada@example.com", &user()),
         sample::<ApiKeys>(&hash, &api_key()),
         sample::<ApiKeyNames>("backup", &hash),
@@ -424,6 +432,56 @@ fn login() -> Login {
         previous: Some([5; 32]),
         rotated_at: Timestamp::from_secs(2),
         created_at: Timestamp::from_secs(1),
+    }
+}
+
+fn received_policy() -> ReceivedPolicy {
+    ReceivedPolicy {
+        order: 3,
+        policy_type: "firewall_role".to_owned(),
+        name: "web".to_owned(),
+        definition: "{}".to_owned(),
+        version: 2,
+        wish: PolicyWish::Withdraw,
+        received_at: Timestamp::from_secs(1),
+        applied_at: None,
+        apply_error: Some("no".to_owned()),
+        failures: 1,
+        tried_at: Some(Timestamp::from_secs(2)),
+    }
+}
+
+fn received_command() -> ReceivedCommand {
+    ReceivedCommand {
+        order: 4,
+        command_type: "reboot".to_owned(),
+        parameters: "{}".to_owned(),
+        target_host_ids: vec![HostId(Uuid::from_u128(6))],
+        received_at: Timestamp::from_secs(1),
+        expires_at: Some(Timestamp::from_secs(9)),
+        state: CommandState::Failed,
+        cancelled: true,
+        result: Some("{}".to_owned()),
+        completed_at: Some(Timestamp::from_secs(2)),
+    }
+}
+
+fn received_lease() -> ReceivedLease {
+    ReceivedLease {
+        lease_id: Some(LeaseId(Uuid::from_u128(9))),
+        host_id: "db1".to_owned(),
+        secret_name: "orders".to_owned(),
+        backend_role: Some("reader".to_owned()),
+        kind: Some("database".to_owned()),
+        ttl_seconds: Some(1_800),
+        state: LeaseState::Issued,
+        metadata: Some("{}".to_owned()),
+        requested_at: Timestamp::from_secs(1),
+        received_at: Some(Timestamp::from_secs(2)),
+        delivered_at: Some(Timestamp::from_secs(3)),
+        expires_at: Some(Timestamp::from_secs(4)),
+        held: true,
+        last_error: None,
     }
 }
 
