@@ -624,6 +624,8 @@ mod danger {
     use super::*;
     use crate::coordinator::CoordinatorMessage;
     use crate::endpoint::EndpointMessage;
+    use crate::executor::ExecutorMessage;
+    use crate::inbox::InboxMessage;
     use crate::uplink::UplinkMessage;
 
     /// A part that can be made to fail.
@@ -637,6 +639,10 @@ mod danger {
         SyncQueue,
         /// The site's inventory.
         Inventory,
+        /// The site's inbox.
+        Inbox,
+        /// The site's executor.
+        Executor,
         /// The site's uplink.
         Uplink,
         /// The accept loop.
@@ -656,6 +662,8 @@ mod danger {
                 }
                 Part::SyncQueue => site.queue.cast(SyncQueueMessage::DangerPanic),
                 Part::Inventory => site.inventory.cast(InventoryMessage::DangerPanic),
+                Part::Inbox => site.inbox.cast(InboxMessage::DangerPanic),
+                Part::Executor => site.executor.cast(ExecutorMessage::DangerPanic),
                 Part::Endpoint => self.tree.endpoint_actor.cast(EndpointMessage::DangerPanic),
                 Part::Uplink => site.uplink.cast(UplinkMessage::DangerPanic),
             }

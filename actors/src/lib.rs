@@ -8,6 +8,7 @@
 //!         │                  │  ▲                        Roster · Directory · ReadView
 //!         │             link tasks (transport)
 //!         ├─ SiteRole ─┬─ Inventory ──notice──► SyncQueue ◄──calls── Uplink's session
+//!         │            ├─ Executor ──calls──► Inbox ──calls──► SyncQueue
 //!         │            └─ Uplink
 //!         └─ Endpoint ── greets newcomers, hands links to their Site
 //! ```
@@ -16,6 +17,7 @@
 //! store: a failed actor is started again from there, alone, and its siblings notice nothing. Each file
 //! holds one actor, its message enum first: the enum is the documentation.
 
+mod connector;
 mod context;
 mod coordinator;
 mod directory;
@@ -24,6 +26,7 @@ mod endpoint;
 mod enroll;
 pub mod error;
 mod events;
+mod executor;
 mod federation;
 mod inbox;
 mod inventory;
@@ -42,6 +45,10 @@ mod sync_queue;
 mod uplink;
 pub mod view;
 
+pub use connector::{
+    CarryingOut, ConnectorView, Connectors, Echo, NoConnectors, Outcome, Service, Task, Work, WorkHost,
+    WorkLease, covers,
+};
 pub use context::{Compute, NodeConfig};
 pub use enroll::EnrollRequest;
 pub use events::{EventReader, EventsRead, EventsStart};

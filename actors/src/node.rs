@@ -8,6 +8,7 @@
 //! │  ├─ SyncQueue
 //! │  ├─ Inventory
 //! │  ├─ Inbox
+//! │  ├─ Executor
 //! │  └─ Uplink
 //! └─ Endpoint                 last, so that a peer finds somebody to talk to
 //! ```
@@ -30,12 +31,14 @@ use hansa_transport::{CloseCode, Endpoint, EndpointConfig, Socket, TlsCertificat
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Notify;
 
+use crate::connector::Connectors;
 use crate::context::{Compute, Context, NodeConfig};
 use crate::coordinator::{Coordinator, CoordinatorActor};
 use crate::directory::SharedShard;
 use crate::endpoint::{EndpointActor, EndpointMessage};
 use crate::error::Unavailable;
 use crate::events::Events;
+use crate::executor::{ExecutorActor, ExecutorMessage};
 use crate::federation::Federation;
 use crate::inbox::{InboxActor, InboxMessage};
 use crate::inventory::{InventoryActor, InventoryMessage};
@@ -63,6 +66,8 @@ pub struct NodeEnv {
     pub entropy: Arc<dyn Entropy>,
     /// HTTP to peers.
     pub http: Arc<dyn PeerHttp>,
+    /// What carries out commands, policies and leases at a site.
+    pub connectors: Arc<dyn Connectors>,
     /// Where heavy work runs.
     pub compute: Compute,
     /// Seed of the QUIC endpoint's own randomness; none in production.
@@ -134,7 +139,7 @@ impl Node {
                 Some(Endpoint::bind(socket, config)?)
             }
         };
-        let site = SiteRole::new(&context, endpoint.clone())?;
+        let site = SiteRole::new(&context, endpoint.clone(), env.connectors)?;
         let tree = Tree {
             context,
             coordinator,
@@ -193,13 +198,19 @@ pub(crate) struct SiteRole {
     pub(crate) queue_view: Arc<ArcSwap<QueueView>>,
     pub(crate) inventory: Handle<InventoryMessage>,
     pub(crate) inbox: Handle<InboxMessage>,
+    pub(crate) executor: Handle<ExecutorMessage>,
+    pub(crate) connectors: Arc<dyn Connectors>,
     pub(crate) uplink: Handle<UplinkMessage>,
     wake: Arc<Notify>,
     endpoint: Option<Endpoint>,
 }
 
 impl SiteRole {
-    fn new(context: &Arc<Context>, endpoint: Option<Endpoint>) -> Result<Self, hansa_storage::ReadError> {
+    fn new(
+        context: &Arc<Context>,
+        endpoint: Option<Endpoint>,
+        connectors: Arc<dyn Connectors>,
+    ) -> Result<Self, hansa_storage::ReadError> {
         Ok(Self {
             // The site does not know its own id before it is enrolled, and its index needs none.
             shard: SharedShard::new(Shard::new(SiteId(uuid::Uuid::nil()))),
@@ -208,6 +219,8 @@ impl SiteRole {
             queue_view: Arc::new(ArcSwap::from_pointee(QueueView::default())),
             inventory: Handle::new("inventory"),
             inbox: Handle::new("inbox"),
+            executor: Handle::new("executor"),
+            connectors,
             uplink: Handle::new("uplink"),
             wake: Arc::new(Notify::new()),
             endpoint,
@@ -245,7 +258,29 @@ impl SiteRole {
         };
         children.start::<InventoryActor, _>(supervisor.clone(), &self.inventory, make).await?;
 
-        children.start::<InboxActor, _>(supervisor.clone(), &self.inbox, || (InboxActor {}, ())).await?;
+        let (this, shared) = (self.clone(), Arc::clone(context));
+        let make = move || {
+            let actor = InboxActor {
+                context: Arc::clone(&shared),
+                queue: this.queue.clone(),
+                executor: this.executor.clone(),
+                connectors: Arc::clone(&this.connectors),
+            };
+            (actor, ())
+        };
+        children.start::<InboxActor, _>(supervisor.clone(), &self.inbox, make).await?;
+
+        let (this, shared) = (self.clone(), Arc::clone(context));
+        let make = move || {
+            let actor = ExecutorActor {
+                context: Arc::clone(&shared),
+                shard: this.shard.clone(),
+                inbox: this.inbox.clone(),
+                connectors: Arc::clone(&this.connectors),
+            };
+            (actor, ())
+        };
+        children.start::<ExecutorActor, _>(supervisor.clone(), &self.executor, make).await?;
 
         let Some(endpoint) = self.endpoint.clone() else { return Ok(()) };
         let (this, shared) = (self.clone(), Arc::clone(context));
@@ -256,6 +291,7 @@ impl SiteRole {
                 membership: this.membership.clone(),
                 queue: this.queue.clone(),
                 inbox: this.inbox.clone(),
+                executor: this.executor.clone(),
                 wake: Arc::clone(&this.wake),
             };
             (actor, ())

@@ -53,6 +53,9 @@ pub(crate) enum SyncQueueMessage {
         payload: Vec<u8>,
         reply: RpcReplyPort<Result<(), Unavailable>>,
     },
+    /// Queues payloads as [`SyncQueueMessage::Enqueue`] does, together with other writes of the same step.
+    /// Answers once all of it is on disk.
+    Report { payloads: Vec<NewPayload>, batch: Batch, reply: RpcReplyPort<Result<(), Unavailable>> },
     /// The coordinator named its position, and whether it reads payloads in batches. Answers once this
     /// side's consequences are on disk.
     Standing { position: Position, payloads: bool, reply: RpcReplyPort<Result<(), Unavailable>> },
@@ -78,6 +81,14 @@ pub(crate) enum SyncQueueMessage {
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
     DangerPanic,
+}
+
+/// A payload to queue.
+#[derive(Debug)]
+pub(crate) struct NewPayload {
+    pub(crate) payload_type: &'static str,
+    pub(crate) dedup_key: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One thing that waits for an HTTP peer.
@@ -153,7 +164,13 @@ impl Actor for SyncQueueActor {
                 self.wake.notify_one();
             }
             SyncQueueMessage::Enqueue { payload_type, dedup_key, payload, reply } => {
-                let _ = reply.send(self.enqueue(state, payload_type, dedup_key, payload).await);
+                let payload = NewPayload { payload_type, dedup_key, body: payload };
+                let batch = Batch::new();
+                let _ = reply.send(self.enqueue(state, vec![payload], batch, Lane::Ingest).await);
+                self.wake.notify_one();
+            }
+            SyncQueueMessage::Report { payloads, batch, reply } => {
+                let _ = reply.send(self.enqueue(state, payloads, batch, Lane::Push).await);
                 self.wake.notify_one();
             }
             SyncQueueMessage::Standing { position, payloads, reply } => {
@@ -244,30 +261,39 @@ impl SyncQueueActor {
     async fn enqueue(
         &self,
         state: &mut SyncQueueState,
-        payload_type: &'static str,
-        dedup_key: String,
-        payload: Vec<u8>,
+        payloads: Vec<NewPayload>,
+        mut batch: Batch,
+        lane: Lane,
     ) -> Result<(), Unavailable> {
-        let replaced = state.entries.iter().find(|(_, entry)| entry.dedup_key == dedup_key);
-        // A replaced entry keeps its place in the line, so that a flapping key cannot starve itself.
-        let (order, version) = match replaced {
-            Some((order, entry)) => (*order, entry.version + 1),
-            None => (state.entries.last_key_value().map_or(1, |(order, _)| order + 1), 1),
-        };
-        let entry = QueueEntry {
-            payload_type: payload_type.to_owned(),
-            dedup_key,
-            payload,
-            version,
-            created_at: self.context.now(),
-            attempts: 0,
-            last_attempt_at: None,
-            last_error: None,
-        };
-        let mut batch = Batch::new();
-        batch.put::<table::Queue>(&order, &entry).put::<table::QueueKeys>(entry.dedup_key.as_str(), &order);
-        self.context.commit(Lane::Ingest, batch).await?;
-        state.entries.insert(order, entry);
+        let mut staged: BTreeMap<u64, QueueEntry> = BTreeMap::new();
+        for NewPayload { payload_type, dedup_key, body } in payloads {
+            let replaced =
+                staged.iter().chain(&state.entries).find(|(_, entry)| entry.dedup_key == dedup_key);
+            // A replaced entry keeps its place in the line, so that a flapping key cannot starve itself.
+            let (order, version) = match replaced {
+                Some((order, entry)) => (*order, entry.version + 1),
+                None => {
+                    let last = staged.keys().chain(state.entries.keys()).max();
+                    (last.map_or(1, |order| order + 1), 1)
+                }
+            };
+            let entry = QueueEntry {
+                payload_type: payload_type.to_owned(),
+                dedup_key,
+                payload: body,
+                version,
+                created_at: self.context.now(),
+                attempts: 0,
+                last_attempt_at: None,
+                last_error: None,
+            };
+            batch
+                .put::<table::Queue>(&order, &entry)
+                .put::<table::QueueKeys>(entry.dedup_key.as_str(), &order);
+            staged.insert(order, entry);
+        }
+        self.context.commit(lane, batch).await?;
+        state.entries.append(&mut staged);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::limits::{site as site_limits, sync as limits};
 use hansa_model::machine::link::{self, Connection};
-use hansa_model::push::PushContent;
+use hansa_model::push::{LeasePush, PushContent};
 use hansa_model::sync::BatchRefusal;
 use hansa_transport::wire::{Batch, Down, Hello, PushAck, Up, WIRE_VERSION};
 use hansa_transport::{
@@ -18,13 +18,15 @@ use hansa_transport::{
     RecvError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::context::Context;
 use crate::drain::Drain;
 use crate::error::Unavailable;
+use crate::executor::ExecutorMessage;
 use crate::inbox::InboxMessage;
 use crate::membership::Membership;
 use crate::supervision::{Handle, Tied};
@@ -66,6 +68,7 @@ pub(crate) struct UplinkActor {
     pub(crate) membership: Membership,
     pub(crate) queue: Handle<SyncQueueMessage>,
     pub(crate) inbox: Handle<InboxMessage>,
+    pub(crate) executor: Handle<ExecutorMessage>,
     pub(crate) wake: Arc<Notify>,
 }
 
@@ -130,6 +133,7 @@ impl UplinkActor {
             membership: self.membership.clone(),
             queue: self.queue.clone(),
             inbox: self.inbox.clone(),
+            executor: self.executor.clone(),
             wake: Arc::clone(&self.wake),
             uplink: myself.clone(),
         };
@@ -219,6 +223,7 @@ struct Session {
     membership: Membership,
     queue: Handle<SyncQueueMessage>,
     inbox: Handle<InboxMessage>,
+    executor: Handle<ExecutorMessage>,
     wake: Arc<Notify>,
     uplink: ActorRef<UplinkMessage>,
 }
@@ -356,18 +361,34 @@ impl Session {
     /// it is on disk. A kind that this version does not know is answered so, and the lane goes on.
     async fn receive_pushes(
         &self,
-        mut sender: LaneSender,
+        sender: LaneSender,
         mut receiver: LaneReceiver,
         compare: &Notify,
     ) -> Result<(), String> {
+        // Shared with the hand-overs of credentials: a connector takes its time, and what comes behind them
+        // on the lane does not wait for it. They end with the session.
+        let sender = Arc::new(Mutex::new(sender));
+        let mut handing = JoinSet::new();
         loop {
             let frame = receiver.recv(limits::FRAME_BYTES_MAX).await.map_err(text)?;
+            while handing.try_join_next().is_some() {}
             let message = Down::decode(&frame).map_err(text)?;
             let answer = if matches!(message, Down::Resync) {
                 compare.notify_one();
                 continue;
             } else if let Down::Push(push) = message {
                 match push.content().map_err(text)? {
+                    Some(PushContent::Lease(lease)) => {
+                        let hand = hand_over(
+                            Arc::clone(&self.context),
+                            self.executor.clone(),
+                            Box::new(lease),
+                            Arc::clone(&sender),
+                            push.id,
+                        );
+                        handing.spawn(hand);
+                        continue;
+                    }
                     Some(content) => {
                         self.take_in(content).await;
                         Up::PushAck(PushAck { id: push.id })
@@ -379,7 +400,7 @@ impl Session {
             } else {
                 return Err(unexpected("nothing on the push lane", &message));
             };
-            sender.send(&answer.encode()).await.map_err(text)?;
+            sender.lock().await.send(&answer.encode()).await.map_err(text)?;
         }
     }
 
@@ -406,6 +427,30 @@ impl Session {
     ) -> Result<T, String> {
         self.queue.call(message).await.map_err(|error| error.to_string())
     }
+}
+
+/// Hands a credential to its connector and acknowledges the push once that has taken it, or never will.
+async fn hand_over(
+    context: Arc<Context>,
+    executor: Handle<ExecutorMessage>,
+    push: Box<LeasePush>,
+    sender: Arc<Mutex<LaneSender>>,
+    id: u64,
+) {
+    let mut failures = 0;
+    loop {
+        let push = push.clone();
+        match executor.call(|reply| ExecutorMessage::Lease { push, reply }).await {
+            Ok(Ok(_state)) => break,
+            Ok(Err(error)) | Err(error) => {
+                failures += 1;
+                debug!(%error, failures, "credential not handed over yet");
+                tokio::time::sleep(link::redial_wait(failures, context.entropy.u64())).await;
+            }
+        }
+    }
+    // A lane that is gone: the coordinator sends the push again over the next one.
+    let _ = sender.lock().await.send(&Up::PushAck(PushAck { id }).encode()).await;
 }
 
 impl From<Unavailable> for String {

@@ -211,6 +211,7 @@ async fn start_actors(
         wall: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         http: tls::peer_http()?,
+        connectors: Arc::new(hansa_actors::NoConnectors),
         compute: compute(),
         endpoint_seed: None,
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),

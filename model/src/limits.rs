@@ -184,6 +184,8 @@ pub mod inbox {
     pub const ENDED_COMMANDS_MAX: u64 = 1_000;
     /// Ended commands beyond it before they are cleared away, so that not each command pays for one.
     pub const ENDED_COMMANDS_SLACK: u64 = 100;
+    /// Policies that a site keeps rows of; withdrawn ones make room.
+    pub const POLICIES_MAX: usize = 10_000;
     /// Commands that run at once. More would only wait for [`RUNS_AT_ONCE`].
     pub const COMMANDS_AT_ONCE: usize = 32;
     /// Policies that are tried at once.

@@ -115,6 +115,12 @@ async fn panicking_inventory_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn panicking_inbox_and_executor_leave_the_rest_alone() {
+    site_outlives(Part::Inbox).await;
+    site_outlives(Part::Executor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn panicking_uplink_dials_again() {
     site_outlives(Part::Uplink).await;
 }

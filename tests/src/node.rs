@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hansa::system::{SystemClock, SystemEntropy, compute};
 use hansa_actors::view::TokenRequest;
-use hansa_actors::{Federation, Node, NodeConfig, NodeEnv};
+use hansa_actors::{Echo, Federation, Node, NodeConfig, NodeEnv};
 use hansa_api::Listener;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
@@ -135,6 +135,7 @@ impl TestNode {
             wall: Arc::clone(&self.clock) as Arc<dyn WallClock>,
             entropy: Arc::new(SystemEntropy),
             http: Arc::new(PeerClient::new(&PeerClientConfig::default()).expect("an HTTP client for peers")),
+            connectors: Arc::new(Echo),
             compute: compute(),
             endpoint_seed: None,
             host_name: "node.example.com".to_owned(),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use hansa_actors::{Compute, Federation, Node, NodeConfig, NodeEnv};
+use hansa_actors::{Compute, Echo, Federation, Node, NodeConfig, NodeEnv};
 use hansa_model::directory::{Filter, OrderBy, Page, Query, Start};
 use hansa_model::enrollment::Role;
 use hansa_model::{Host, Secret, SiteId};
@@ -36,6 +36,7 @@ pub(super) async fn start(env: &HostEnv, role: Role) -> anyhow::Result<Node> {
         wall: Arc::clone(&env.wall),
         entropy: Arc::clone(&env.entropy),
         http: Arc::new(NoHttp),
+        connectors: Arc::new(Echo),
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),
         host_name: env.name.clone(),
