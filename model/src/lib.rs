@@ -7,8 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
-//! | [`host`], [`site`], [`sync`], [`policy`], [`push`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
-//! | [`host`], [`site`], [`sync`], [`push`], [`received`], [`report`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`policy`], [`push`], [`received`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`access`] | local users, API keys, logins |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |

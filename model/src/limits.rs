@@ -174,6 +174,8 @@ pub mod policy {
     pub const WAVE_TIMEOUT_SECONDS_MAX: u32 = 7 * 86_400;
     /// Newest rollouts kept of each policy.
     pub const ROLLOUTS_KEPT: usize = 20;
+}
+
 /// What a site holds and does of what its coordinator wants.
 pub mod inbox {
     use super::Duration;

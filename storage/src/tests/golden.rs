@@ -10,13 +10,12 @@ use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::finding::{CveId, Finding, FindingsSummary, Held, HostScan, ScanSummary, Severity};
 use hansa_model::host::HostRecord;
-use hansa_model::id::{ApiKeyId, PolicyId, RolloutId, RollupId};
+use hansa_model::id::{ApiKeyId, CommandId, LeaseId, PolicyId, RolloutId, RollupId};
 use hansa_model::policy::{Assignment, Policy, PushStatus, Rollout, RolloutState, WaitFor};
-use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
-use hansa_model::id::{ApiKeyId, CommandId, LeaseId, PolicyId, RollupId};
 use hansa_model::received::{
     CommandState, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy,
 };
+use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
 use hansa_model::sync::{IngestRecord, Position};
