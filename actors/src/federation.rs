@@ -5,6 +5,7 @@
 //! shards, or a snapshot of the store.
 
 mod audit;
+mod rollups;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};

@@ -37,18 +37,13 @@ impl Rollups {
 /// Reads a site's series back.
 pub(crate) fn load(view: &ReadView, site: SiteId) -> Result<SiteRollups, ReadError> {
     let mut rollups = SiteRollups {
-        hosts: series::<table::HostRollups, _>(view, (site, 0), (site, u64::MAX), |(_, number)| number)?,
-        vulnerabilities: series::<table::VulnerabilityRollups, _>(
-            view,
-            (site, 0),
-            (site, u64::MAX),
-            |(_, number)| number,
-        )?,
+        hosts: series::<table::HostRollups>(view, (site, 0), (site, u64::MAX))?,
+        vulnerabilities: series::<table::VulnerabilityRollups>(view, (site, 0), (site, u64::MAX))?,
         ..SiteRollups::default()
     };
     for baseline in baselines(view, site)? {
         let (from, to) = series_of(site, &baseline);
-        let series = series::<table::ComplianceRollups, _>(view, from, to, |(_, key)| key.number)?;
+        let series = series::<table::ComplianceRollups>(view, from, to)?;
         rollups.compliance.insert(baseline, series);
     }
     Ok(rollups)
@@ -87,29 +82,51 @@ fn baselines(view: &ReadView, site: SiteId) -> Result<Vec<String>, ReadError> {
     }
 }
 
-/// Reads one series: of each snapshot only its instant, of the latest everything.
-fn series<T, N>(view: &ReadView, from: T::Key, to: T::Key, number: N) -> Result<Series<T::Value>, ReadError>
-where
-    T: Table<Value: Snapshot, Key: KeyCodec + Clone>,
-    N: Fn(T::Key) -> u64,
-{
-    let mut kept = Vec::new();
-    let mut keys = Vec::new();
+/// A key within a series: it has the number that the snapshot was given.
+pub(crate) trait SeriesKey: KeyCodec + Ord + Clone {
+    fn number(&self) -> u64;
+}
+
+impl SeriesKey for (SiteId, u64) {
+    fn number(&self) -> u64 {
+        self.1
+    }
+}
+
+impl SeriesKey for (SiteId, Named<u64>) {
+    fn number(&self) -> u64 {
+        self.1.number
+    }
+}
+
+/// Visits a series' keys and instants; nothing else of the snapshots is decoded.
+pub(crate) fn for_each_instant<T: Table>(
+    view: &ReadView,
+    from: T::Key,
+    to: T::Key,
+    mut visitor: impl FnMut(T::Key, Timestamp),
+) -> Result<(), ReadError> {
     view.visit::<T>(from..=to, |key, body| {
         // Every snapshot begins so, and a record that does not is found by `hansa check`.
         if let Ok(((_, at), _)) = postcard::take_from_bytes::<(RollupId, Timestamp)>(body) {
-            kept.push((at, number(key.clone())));
-            keys.push(key);
+            visitor(key, at);
         }
         ControlFlow::Continue(())
-    })?;
-    let series = Series::stored(kept);
-    let latest = match series.latest_number() {
-        Some(latest) => match keys.into_iter().find(|key| number(key.clone()) == latest) {
-            Some(key) => view.get::<T>(&key)?,
-            None => None,
-        },
+    })
+}
+
+/// Reads one series: of each snapshot its instant, of the latest everything.
+fn series<T>(view: &ReadView, from: T::Key, to: T::Key) -> Result<Series<T::Value>, ReadError>
+where
+    T: Table<Value: Snapshot, Key: SeriesKey>,
+{
+    let mut found = Vec::new();
+    for_each_instant::<T>(view, from, to, |key, at| found.push((at, key)))?;
+    found.sort_unstable_by(|(a_at, a), (b_at, b)| (a_at, a.number()).cmp(&(b_at, b.number())));
+    let latest = match found.last() {
+        Some((_, key)) => view.get::<T>(key)?,
         None => None,
     };
-    Ok(series.with_latest(latest))
+    let kept = found.into_iter().map(|(at, key)| (at, key.number())).collect();
+    Ok(Series::stored(kept, latest))
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
 use hansa_model::machine::link::Connection;
-use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
+use hansa_model::machine::rollup::SiteRollups;
+use hansa_model::machine::rollup_board::{Coverage, Standing};
+use hansa_model::rollup::{ComplianceRollup, Totals, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::secret::TokenHash;
 use hansa_model::site::{Site, SiteStatus, SiteSync, SyncEvent};
-use hansa_model::{Host, Secret, SiteId, Timestamp};
+use hansa_model::{Host, Secret, SiteId, SiteName, Timestamp};
 
 /// A site's row and what the site last reported.
 #[derive(Debug, Clone)]
@@ -237,6 +239,80 @@ pub struct BackupView {
     pub path: std::path::PathBuf,
     /// Its size.
     pub bytes: u64,
+}
+
+/// A site's latest rollups.
+#[derive(Debug, Clone)]
+pub struct DashboardView {
+    /// When the site was last heard.
+    pub last_sync_at: Option<Timestamp>,
+    /// Its series with their latest snapshots.
+    pub rollups: Arc<SiteRollups>,
+}
+
+/// The whole federation at a glance.
+#[derive(Debug, Clone)]
+pub struct OverviewView {
+    /// Sums over all enrolled sites.
+    pub totals: Totals,
+    /// Counts of the directory.
+    pub directory: DirectoryView,
+    /// What all of it covers.
+    pub coverage: Coverage,
+}
+
+/// A report over many sites (contract 7.4).
+#[derive(Debug, Clone)]
+pub struct ReportView {
+    /// One for each site, in the order of names.
+    pub rows: Vec<Arc<Standing>>,
+    /// Their sums.
+    pub totals: Totals,
+    /// What the report covers.
+    pub coverage: Coverage,
+}
+
+/// Which snapshots a list shows (contract B3).
+#[derive(Debug, Clone, Default)]
+pub struct RollupFilter {
+    /// Exactly this site.
+    pub site: Option<SiteId>,
+    /// Exactly this baseline.
+    pub baseline: Option<String>,
+    /// Only the latest of each series.
+    pub latest: bool,
+    /// Taken then or later.
+    pub since: Option<Timestamp>,
+    /// Taken earlier.
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    pub limit: usize,
+    /// So many left out before the first.
+    pub offset: usize,
+}
+
+impl RollupFilter {
+    /// Whether a snapshot of this instant is shown.
+    pub fn takes(&self, at: Timestamp) -> bool {
+        self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
+    }
+}
+
+/// A snapshot with its site.
+#[derive(Debug, Clone)]
+pub struct RollupItem<T> {
+    /// Whose it is.
+    pub site_id: SiteId,
+    /// That site's name.
+    pub site_name: SiteName,
+    /// What it says.
+    pub rollup: Arc<T>,
+}
+
+impl<T> RollupItem<T> {
+    pub(crate) fn new(standing: &Standing, rollup: Arc<T>) -> Self {
+        Self { site_id: standing.row.site_id, site_name: standing.row.site_name.clone(), rollup }
+    }
 }
 
 /// What became of a report that a site sent beside its hosts.

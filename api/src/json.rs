@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::code::Code;
 use crate::problem::Problem;
 
+const NOT_A_NUMBER: &str = "is not a number";
 const NOT_A_COUNT: &str = "is not a whole number of zero or more";
 
 /// Reads a whole body, which is an object: serde would take an array for a structure too.
@@ -86,7 +87,7 @@ pub(crate) fn reason_for<T: DeserializeOwned>(bytes: &[u8]) -> String {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
-    for own in [NOT_A_COUNT, &InvalidId.to_string(), &InvalidTimestamp.to_string()] {
+    for own in [NOT_A_COUNT, NOT_A_NUMBER, &InvalidId.to_string(), &InvalidTimestamp.to_string()] {
         if text == own {
             return own.to_owned();
         }
@@ -146,6 +147,29 @@ impl<'de> Deserialize<'de> for Count {
         }
 
         deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+/// A number that may arrive as numeric text (contract B6).
+#[derive(Debug, Clone, Copy, PartialEq, utoipa::ToSchema)]
+#[schema(value_type = f64)]
+pub(crate) struct Real(pub(crate) f64);
+
+impl<'de> Deserialize<'de> for Real {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(f64),
+            Text(String),
+        }
+
+        let number = match Form::deserialize(deserializer).map_err(|_| de::Error::custom(NOT_A_NUMBER))? {
+            Form::Number(number) => Some(number),
+            Form::Text(text) => text.trim().parse().ok(),
+        };
+        let finite = number.filter(|number: &f64| number.is_finite());
+        finite.map(Self).ok_or_else(|| de::Error::custom(NOT_A_NUMBER))
     }
 }
 

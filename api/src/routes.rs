@@ -11,7 +11,7 @@ use hansa_model::scope::Scope;
 use crate::route::Access::{AnyOperator, Operator, Public, SiteBearer, TokenInPath};
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
-use crate::v1::{events, hosts, identity, ingest, inventory, membership, operations, sites};
+use crate::v1::{events, hosts, identity, ingest, inventory, membership, operations, rollups, sites};
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
 macro_rules! read {
@@ -215,6 +215,47 @@ pub(crate) static ROUTES: &[Route] = &[
         "Shows a host and the site that holds it",
     )
     .ok(schema::<hosts::HostAnswer>()),
+    // Rollups (contract B3).
+    Route::new(
+        Get,
+        "/api/v1/federation/rollups/dashboard",
+        Operator(Scope::RollupsRead, read!(rollups::dashboard, as operator)),
+        "Shows the latest rollups of a site, or the whole federation at a glance",
+    )
+    .query(rollups::DASHBOARD_QUERY)
+    .ok(schema::<rollups::Dashboard>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/reports/rollup",
+        Operator(Scope::RollupsRead, read!(rollups::report, as operator)),
+        "Compares sites by their latest rollups, with totals",
+    )
+    .query(rollups::REPORT_QUERY)
+    .ok(schema::<rollups::RollupReport<'_>>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/rollups/hosts",
+        Operator(Scope::RollupsRead, read!(rollups::hosts, as operator)),
+        "Lists snapshots of the sites' hosts",
+    )
+    .query(rollups::SERIES_QUERY)
+    .ok(schema::<rollups::HostRollups>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/rollups/compliance",
+        Operator(Scope::RollupsRead, read!(rollups::compliance, as operator)),
+        "Lists snapshots of the sites' scores",
+    )
+    .query(rollups::COMPLIANCE_QUERY)
+    .ok(schema::<rollups::ComplianceRollups>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/rollups/vulnerabilities",
+        Operator(Scope::RollupsRead, read!(rollups::vulnerabilities, as operator)),
+        "Lists snapshots of the sites' counted findings",
+    )
+    .query(rollups::SERIES_QUERY)
+    .ok(schema::<rollups::VulnerabilityRollups>()),
     // What sites push over HTTP (contract B6).
     Route::new(
         Post,
@@ -233,6 +274,22 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .json(schema::<ingest::HostRollupBody>())
     .ok(schema::<ingest::HostRollupAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/rollups/compliance",
+        SiteBearer(act!(rollups::take_compliance, as site)),
+        "Takes a site's score against one baseline",
+    )
+    .json(schema::<rollups::ComplianceBody>())
+    .ok(schema::<rollups::ComplianceAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/rollups/vulnerabilities",
+        SiteBearer(act!(rollups::take_vulnerabilities, as site)),
+        "Takes a site's counted findings",
+    )
+    .json(schema::<rollups::VulnerabilityBody>())
+    .ok(schema::<rollups::VulnerabilityAnswer>()),
     Route::new(
         Post,
         "/api/v1/federation/sites/{site_id}/metadata",

@@ -68,6 +68,12 @@ pub mod rollup {
     pub const TOP_CVES_MAX: usize = 100;
     /// Bytes of one of them; the longest CVE has about 20.
     pub const CVE_BYTES_MAX: usize = 64;
+    /// Rows of one page of snapshots when none is asked for (contract B3).
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Rows of one page at most (contract B3).
+    pub const LIMIT_MAX: usize = 1_000;
+    /// Rows that a page may leave out: beyond it ask by time. So many keys are held while a series is read.
+    pub const OFFSET_MAX: usize = 100_000;
     /// Silent sites that one answer names; it counts all of them.
     pub const SILENT_LISTED_MAX: usize = 100;
 }

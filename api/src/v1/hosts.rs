@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::rollups::CoverageBody;
 use crate::answer::{Answer, Licensed};
 use crate::code::Code;
 use crate::problem::Problem;
@@ -82,6 +83,8 @@ pub(crate) struct HostsAnswer {
     total: u64,
     /// Give it as `cursor` to get the next page; null on the last one.
     next_cursor: Option<String>,
+    /// What the search covers: hosts of silent sites may have changed since.
+    coverage: CoverageBody,
 }
 
 /// One host.
@@ -207,6 +210,7 @@ pub(crate) fn search(request: &Request, operator: &Operator) -> Result<Answer, P
         hosts: page.rows.into_iter().map(|(site, host)| HostBody::new(Some(site), host)).collect(),
         total: page.total,
         next_cursor: page.next.as_ref().map(encode_cursor),
+        coverage: request.federation.coverage(operator, sites.as_deref()).into(),
     })
 }
 

@@ -7,4 +7,5 @@ pub(crate) mod ingest;
 pub(crate) mod inventory;
 pub(crate) mod membership;
 pub(crate) mod operations;
+pub(crate) mod rollups;
 pub(crate) mod sites;
