@@ -17,6 +17,7 @@ use crate::error::Unavailable;
 use crate::events::Events;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
+use crate::operators::OperatorsConfig;
 use crate::view::QuicAddress;
 
 /// The seam for work that holds the processor for milliseconds: production lets the runtime's other
@@ -64,6 +65,10 @@ pub struct NodeConfig {
     pub log_retention: Duration,
     /// Changed rows of one site from which its segments are written anew, so that a start stays short.
     pub checkpoint_rows: u64,
+    /// Issuers of operator tokens beside the node itself.
+    pub operators: OperatorsConfig,
+    /// Whether browsers reach this node by HTTPS alone, so that its cookies may say so.
+    pub secure_cookies: bool,
 }
 
 impl Default for NodeConfig {
@@ -76,6 +81,8 @@ impl Default for NodeConfig {
             housekeeping_interval: Duration::from_secs(1),
             log_retention: Duration::from_secs(7 * 24 * 3_600),
             checkpoint_rows: 50_000,
+            operators: OperatorsConfig::default(),
+            secure_cookies: false,
         }
     }
 }

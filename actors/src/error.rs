@@ -143,6 +143,80 @@ pub enum OperatorAuthenticationError {
     /// It is too old.
     #[error("the token has expired: `hansa token mint` makes a new one")]
     Expired,
+    /// The token's issuer does not answer, so nobody can tell. Retry later.
+    #[error("the token's issuer does not answer: retry in a moment")]
+    IssuerDown,
+    /// The store did not answer. Retry later.
+    #[error("the store failed: retry later and look at the node's log")]
+    Storage,
+}
+
+impl From<Unavailable> for OperatorAuthenticationError {
+    fn from(_: Unavailable) -> Self {
+        Self::Storage
+    }
+}
+
+/// A login that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// No such user, a wrong password, or a disabled user: which of them is in the audit log alone.
+    #[error("the user id or the password is wrong, or the user is disabled")]
+    Refused,
+    /// Too many tries, of this user or of all.
+    #[error("too many logins: wait {} s, then try again", .retry_after.as_secs() + 1)]
+    Throttled {
+        /// The least time to wait.
+        retry_after: std::time::Duration,
+    },
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A refresh token that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefreshError {
+    /// It is unknown, used before, too old, or its user was changed. Log in again.
+    #[error("the login has ended: log in again")]
+    Ended,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A change of users or API keys that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// No such user, or none that the caller may see.
+    #[error("there is no such user")]
+    UserNotFound,
+    /// No such key, or none that the caller may see.
+    #[error("there is no such API key")]
+    KeyNotFound,
+    /// A user has this id.
+    #[error("a user with this id exists already: change it instead")]
+    UserTaken,
+    /// A key has this name.
+    #[error("an API key with this name exists already: choose another name")]
+    KeyTaken,
+    /// The node is full.
+    #[error("the node has reached {max} {what}: remove some first")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// A value is bad.
+    #[error(transparent)]
+    Invalid(#[from] hansa_model::access::InvalidAccess),
+    /// The caller does not hold what they would give, change or take.
+    #[error(transparent)]
+    Exceeds(#[from] hansa_model::access::Exceeds),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// A site's payload that was not stored.

@@ -5,6 +5,7 @@
 //! shards, or a snapshot of the store.
 
 mod audit;
+mod operators;
 mod rollups;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ use crate::error::{
 use crate::inventory::{InventoryChange, InventoryMessage};
 use crate::keyring;
 use crate::node::{NodeMessage, Tree};
-use crate::operators::{self, Operators};
+use crate::operators::{self as issuers, Operators};
 use crate::roster::Member;
 use crate::site::{SiteChange, SiteMessage};
 use crate::sync_queue::SyncQueueMessage;
@@ -81,15 +82,15 @@ impl Federation {
 
     /// Whoever may open the 0600 socket in the data folder.
     pub fn local_operator() -> Operator {
-        operators::local_operator()
+        issuers::local_operator()
     }
 
-    /// Checks an operator's token.
+    /// Checks what an operator presents: a token or an API key.
     ///
     /// # Errors
     /// See [`OperatorAuthenticationError`].
-    pub fn authenticate(&self, bearer: &str) -> Result<Arc<Operator>, OperatorAuthenticationError> {
-        self.operators.authenticate(self.tree.context.now(), bearer)
+    pub async fn authenticate(&self, bearer: &str) -> Result<Arc<Operator>, OperatorAuthenticationError> {
+        self.operators.authenticate(&self.tree.context, bearer).await
     }
 
     /// Makes an operator's token. It is not stored: it ends by its own time.

@@ -58,3 +58,7 @@ pub use federation::{Federation, SignedRequest};
 pub use inventory::InventoryChange;
 pub use keyring::IdentityError;
 pub use node::{Node, NodeEnv, StartError};
+pub use operators::{
+    ApiKeyView, IssuerAlgorithm, IssuerConfig, LoggedIn, NewApiKey, NewUser, OperatorsConfig, SharedSecret,
+    UserPatch, UserView,
+};

@@ -113,7 +113,7 @@ impl Node {
         let keyring =
             Keyring::open(&env.store, now, &*env.entropy, &env.host_name, env.tls_certificate).await?;
         let role = stored_role(&env.store)?;
-        let operators = Arc::new(Operators::new(&keyring.identity));
+        let operators = Arc::new(Operators::new(&keyring.identity, &config.operators, &*env.entropy));
         let identity = keyring.identity.clone();
         let events = Arc::new(Events::new(env.entropy.u64()));
         let context = Arc::new(Context {

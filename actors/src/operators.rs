@@ -1,28 +1,88 @@
-//! Operator tokens of our own issuer: JWTs signed with the node's identity key.
+//! Who an operator is: tokens of this node, of a shared secret, of other issuers; API keys; logins.
 //!
-//! The issuer's name carries the key's fingerprint, so a token of one node is nothing at another. The
-//! algorithm is fixed: a token that names another one is refused before its signature is looked at.
+//! A token's issuer is what its `iss` says, and the issuer fixes the algorithm: a token that names another
+//! one is refused before its signature is looked at. Our own issuer's name carries the identity key's
+//! fingerprint, so a token of one node is nothing at another. An issuer that does not answer keeps nobody
+//! else's tokens waiting.
+
+mod foreign;
+mod jwt;
+pub(crate) mod local;
+mod password;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hansa_model::limits::token as limits;
+use hansa_model::access::Grant;
+use hansa_model::limits::{access, issuer, token as limits};
+use hansa_model::machine::throttle::Throttle;
 use hansa_model::scope::{Operator, Scope};
-use hansa_model::secret::{TokenHash, token_hash};
-use hansa_model::{Secret, SiteId, Timestamp};
+use hansa_model::secret::{TokenHash, hex, token_hash};
+use hansa_model::{Entropy, Secret, SiteId, Timestamp};
 use hansa_transport::IdentityKey;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
+use self::foreign::Foreign;
+use self::jwt::{Claims, Head};
+pub use self::local::{ApiKeyView, LoggedIn, NewApiKey, NewUser, UserPatch, UserView};
+use crate::context::Context;
 use crate::error::OperatorAuthenticationError;
 use crate::view::TokenRequest;
 
 /// Who the tokens are for; a token of the same key for another purpose does not fit.
 const AUDIENCE: &str = "hansa";
 
-/// The claims of an operator token (architecture 11).
+/// Issuers of operator tokens beside the node itself.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorsConfig {
+    /// Tokens without an issuer, signed with a shared secret (contract A.4).
+    pub shared: Option<SharedSecret>,
+    /// Issuers with keys of their own. At most [`issuer::ISSUERS_MAX`].
+    pub issuers: Vec<IssuerConfig>,
+}
+
+/// Tokens of the SysManage kind: HS256, claims `user_id` and `expires`, no `iss`.
+#[derive(Debug, Clone)]
+pub struct SharedSecret {
+    /// The key; at least [`issuer::SHARED_SECRET_BYTES_MIN`] bytes.
+    pub secret: Secret<Vec<u8>>,
+    /// What each of these tokens may do.
+    pub grant: Grant,
+}
+
+/// An OpenID Connect issuer.
+#[derive(Debug, Clone)]
+pub struct IssuerConfig {
+    /// Its name, exactly as `iss` spells it.
+    pub issuer: String,
+    /// What `aud` must hold.
+    pub audience: String,
+    /// Where its keys are; none asks its discovery document.
+    pub jwks_url: Option<String>,
+    /// The claim that names the user.
+    pub userid_claim: String,
+    /// The claim with what the user is: a text of words or a list; dots lead into objects.
+    pub scope_claim: String,
+    /// What it may sign with.
+    pub algorithms: BTreeSet<IssuerAlgorithm>,
+    /// What a value of the claim gives.
+    pub grants: Vec<(String, Grant)>,
+}
+
+/// The algorithms that other issuers may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IssuerAlgorithm {
+    /// RSA, PKCS #1 v1.5, SHA-256.
+    Rs256,
+    /// ECDSA on P-256, SHA-256.
+    Es256,
+}
+
+/// The claims of a token of our own (architecture 11).
 #[derive(Serialize, Deserialize)]
-struct Claims {
+struct OwnClaims {
     iss: String,
     aud: String,
     sub: String,
@@ -30,21 +90,39 @@ struct Claims {
     scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sites: Option<Vec<SiteId>>,
+    /// The login that it came from, by the hexadecimal key of its record: it ends with that login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
     iat: i64,
     nbf: i64,
     exp: i64,
 }
 
-/// An operator, and the instants from and until which the token speaks for them.
-type Verified = (Arc<Operator>, Timestamp, Timestamp);
+/// What a token's signature vouches for.
+#[derive(Debug, Clone)]
+struct Verified {
+    operator: Arc<Operator>,
+    not_before: Timestamp,
+    expires: Timestamp,
+    /// Until when the signature need not be checked again.
+    remembered_until: Timestamp,
+    /// The login that must still hold.
+    login: Option<TokenHash>,
+}
 
-/// Makes and checks operator tokens. A signature is checked once and then remembered until the token ends.
+/// Judges operators' credentials, and makes tokens. A signature is checked once and then remembered.
 pub(crate) struct Operators {
     issuer: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
+    shared: Option<(DecodingKey, Grant)>,
+    foreign: Vec<Foreign>,
     verified: Mutex<HashMap<TokenHash, Verified>>,
+    throttle: Mutex<Throttle>,
+    /// Keys the slots of the throttle, so that nobody can choose whose slot to fill.
+    slot_key: [u8; 32],
+    hashing: Semaphore,
 }
 
 impl std::fmt::Debug for Operators {
@@ -54,34 +132,48 @@ impl std::fmt::Debug for Operators {
 }
 
 impl Operators {
-    pub(crate) fn new(identity: &IdentityKey) -> Self {
+    pub(crate) fn new(identity: &IdentityKey, config: &OperatorsConfig, entropy: &dyn Entropy) -> Self {
         let public = identity.public();
-        let issuer = format!("hansa:{}", public.fingerprint());
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_issuer(&[&issuer]);
+        let own = format!("hansa:{}", public.fingerprint());
+        let mut validation = jwt::validation(Algorithm::EdDSA);
+        validation.set_issuer(&[&own]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Times are judged by the node's own clock, below.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
+        let shared = config.shared.as_ref();
         Self {
-            issuer,
+            issuer: own,
             encoding: EncodingKey::from_ed_der(identity.to_pkcs8().expose()),
             decoding: DecodingKey::from_ed_der(public.as_bytes()),
             validation,
+            shared: shared
+                .map(|shared| (DecodingKey::from_secret(shared.secret.expose()), shared.grant.clone())),
+            foreign: config.issuers.iter().take(issuer::ISSUERS_MAX).cloned().map(Foreign::new).collect(),
             verified: Mutex::new(HashMap::new()),
+            throttle: Mutex::default(),
+            slot_key: entropy.bytes::<32>(),
+            hashing: Semaphore::new(access::HASHES_AT_ONCE),
         }
     }
 
     /// Makes a token. Its life is cut to `limits::token::TTL_MAX`.
     pub(crate) fn mint(&self, now: Timestamp, request: &TokenRequest) -> Option<Secret<String>> {
+        self.sign(now, request, None)
+    }
+
+    fn sign(
+        &self,
+        now: Timestamp,
+        request: &TokenRequest,
+        login: Option<&TokenHash>,
+    ) -> Option<Secret<String>> {
         let scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.as_str()).collect();
-        let claims = Claims {
+        let claims = OwnClaims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
             sub: request.userid.clone(),
             scope: scopes.join(" "),
             sites: request.sites.as_ref().map(|sites| sites.iter().copied().collect()),
+            sid: login.map(|key| hex(key)),
             iat: now.as_secs(),
             nbf: now.as_secs(),
             exp: now.after(request.ttl.min(limits::TTL_MAX)).as_secs(),
@@ -89,59 +181,111 @@ impl Operators {
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.encoding).ok().map(Secret::new)
     }
 
-    /// Checks a token.
+    /// Judges what an operator sent as a bearer: an API key or a token.
     ///
     /// # Errors
-    /// It is not ours, changed, or out of its time.
-    pub(crate) fn authenticate(
+    /// See [`OperatorAuthenticationError`].
+    pub(crate) async fn authenticate(
         &self,
-        now: Timestamp,
-        token: &str,
+        context: &Context,
+        bearer: &str,
     ) -> Result<Arc<Operator>, OperatorAuthenticationError> {
-        if token.is_empty() {
+        if bearer.is_empty() {
             return Err(OperatorAuthenticationError::Missing);
         }
-        if token.len() > limits::BEARER_BYTES_MAX {
+        if bearer.len() > limits::BEARER_BYTES_MAX {
             return Err(OperatorAuthenticationError::Invalid);
         }
-        let hash = token_hash(token);
-        let remembered = self.lock().get(&hash).cloned();
-        let (operator, not_before, expires) = match remembered {
+        if bearer.starts_with(local::KEY_PREFIX) {
+            return local::authenticate_key(context, bearer).await;
+        }
+        let now = context.now();
+        let hash = token_hash(bearer);
+        let remembered = self.lock().get(&hash).filter(|verified| verified.remembered_until >= now).cloned();
+        let verified = match remembered {
             Some(verified) => verified,
-            None => self.verify(token)?,
+            None => self.verify(context, bearer).await?,
         };
-        if expires.after(limits::LEEWAY) < now {
+        if verified.expires.after(limits::LEEWAY) < now {
             self.lock().remove(&hash);
             return Err(OperatorAuthenticationError::Expired);
         }
-        if not_before.before(limits::LEEWAY) > now {
+        if verified.not_before.before(limits::LEEWAY) > now {
             return Err(OperatorAuthenticationError::Invalid);
         }
+        if let Some(login) = &verified.login {
+            local::require_login(context, login)?;
+        }
+        let operator = Arc::clone(&verified.operator);
+        self.remember(hash, verified);
+        Ok(operator)
+    }
+
+    fn remember(&self, hash: TokenHash, token: Verified) {
         let mut verified = self.lock();
         if verified.len() >= limits::VERIFIED_MAX {
             // Rare, and the next use of each token verifies it again.
             verified.clear();
         }
-        verified.insert(hash, (Arc::clone(&operator), not_before, expires));
-        Ok(operator)
+        verified.insert(hash, token);
     }
 
-    fn verify(&self, token: &str) -> Result<Verified, OperatorAuthenticationError> {
-        let invalid = |_| OperatorAuthenticationError::Invalid;
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(invalid)?.claims;
+    async fn verify(&self, context: &Context, token: &str) -> Result<Verified, OperatorAuthenticationError> {
+        let head = Head::of(token)?;
+        match &head.issuer {
+            Some(name) if *name == self.issuer => self.verify_own(&head, token),
+            Some(name) => {
+                let foreign = self.foreign.iter().find(|foreign| foreign.is(name));
+                foreign.ok_or(OperatorAuthenticationError::Invalid)?.verify(context, &head, token).await
+            }
+            None => self.verify_shared(&head, token),
+        }
+    }
+
+    fn verify_own(&self, head: &Head, token: &str) -> Result<Verified, OperatorAuthenticationError> {
+        let invalid = OperatorAuthenticationError::Invalid;
+        head.require(Algorithm::EdDSA)?;
+        let claims = jsonwebtoken::decode::<OwnClaims>(token, &self.decoding, &self.validation)
+            .map_err(|_| invalid)?
+            .claims;
         let scopes = claims
             .scope
             .split_ascii_whitespace()
             .map(str::parse::<Scope>)
             .collect::<Result<BTreeSet<_>, _>>()
-            .map_err(|_| OperatorAuthenticationError::Invalid)?;
+            .map_err(|_| invalid)?;
+        let login = claims.sid.map(|text| local::parse_login_key(&text).ok_or(invalid)).transpose()?;
         let operator = Operator {
             userid: claims.sub,
             scopes,
             sites: claims.sites.map(|sites| sites.into_iter().collect()),
         };
-        Ok((Arc::new(operator), Timestamp::from_secs(claims.nbf), Timestamp::from_secs(claims.exp)))
+        let expires = Timestamp::from_secs(claims.exp);
+        Ok(Verified {
+            operator: Arc::new(operator),
+            not_before: Timestamp::from_secs(claims.nbf),
+            expires,
+            remembered_until: expires.after(limits::LEEWAY),
+            login,
+        })
+    }
+
+    fn verify_shared(&self, head: &Head, token: &str) -> Result<Verified, OperatorAuthenticationError> {
+        let invalid = OperatorAuthenticationError::Invalid;
+        let (key, grant) = self.shared.as_ref().ok_or(invalid)?;
+        head.require(Algorithm::HS256)?;
+        let mut validation = jwt::validation(Algorithm::HS256);
+        validation.validate_aud = false;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| invalid)?.claims;
+        let expires = claims.instant("expires")?.ok_or(invalid)?;
+        let userid = claims.userid("user_id")?;
+        Ok(Verified {
+            operator: Arc::new(grant.operator(userid)),
+            not_before: claims.instant("nbf")?.unwrap_or(Timestamp::EPOCH),
+            expires,
+            remembered_until: expires.after(limits::LEEWAY),
+            login: None,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TokenHash, Verified>> {
@@ -155,67 +299,5 @@ pub(crate) fn local_operator() -> Operator {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
-
-    fn operators(seed: u8) -> Operators {
-        Operators::new(&IdentityKey::from_seed(&Secret::new([seed; 32])))
-    }
-
-    fn request() -> TokenRequest {
-        TokenRequest {
-            userid: "ada".to_owned(),
-            scopes: [Scope::HostsRead, Scope::SitesRead].into_iter().collect(),
-            sites: None,
-            ttl: Duration::from_secs(60),
-        }
-    }
-
-    #[test]
-    fn minted_token_authenticates_with_its_scopes() {
-        let operators = operators(1);
-        let token = operators.mint(NOW, &request()).unwrap();
-
-        let operator = operators.authenticate(NOW, token.expose()).unwrap();
-
-        assert_eq!(operator.userid, "ada");
-        assert!(operator.may(Scope::HostsRead) && !operator.may(Scope::Admin));
-    }
-
-    #[test]
-    fn token_of_another_node_is_nothing_here() {
-        let token = operators(1).mint(NOW, &request()).unwrap();
-
-        assert_eq!(operators(2).authenticate(NOW, token.expose()), Err(OperatorAuthenticationError::Invalid));
-    }
-
-    #[test]
-    fn token_ends_a_leeway_after_its_time_even_when_remembered() {
-        let operators = operators(1);
-        let token = operators.mint(NOW, &request()).unwrap();
-        operators.authenticate(NOW, token.expose()).unwrap();
-
-        let late = NOW.after(Duration::from_secs(121));
-
-        assert_eq!(operators.authenticate(late, token.expose()), Err(OperatorAuthenticationError::Expired));
-    }
-
-    #[test]
-    fn other_algorithms_are_refused() {
-        use base64::Engine as _;
-        let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-        let token = operators(1).mint(NOW, &request()).unwrap();
-        let (_, rest) = token.expose().split_once('.').unwrap();
-        for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS256"}"#, r#"{"alg":"RS256"}"#] {
-            let forged = format!("{}.{rest}", engine.encode(header));
-
-            let answer = operators(1).authenticate(NOW, &forged);
-
-            assert_eq!(answer, Err(OperatorAuthenticationError::Invalid), "{header}");
-        }
-    }
-}
+#[path = "operators_tests.rs"]
+mod tests;

@@ -9,7 +9,9 @@ use utoipa::openapi::path::{
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{
     ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr,
     Required, Schema,
@@ -18,9 +20,11 @@ use utoipa::openapi::{
 use crate::problem::ProblemBody;
 use crate::route::{Input, Method, Output, Parameter, ParameterKind, Principal, Route, SchemaOf, schema};
 use crate::routes::ROUTES;
+use crate::v1::login::REFRESH_COOKIE;
 
 const OPERATOR: &str = "operator";
 const SITE: &str = "site";
+const REFRESH: &str = "refresh_cookie";
 
 /// The specification of the whole surface as JSON text; the same for every node.
 pub fn open_api() -> &'static str {
@@ -65,7 +69,17 @@ fn components() -> utoipa::openapi::Components {
     };
     ComponentsBuilder::new()
         .schemas_from_iter(schemas)
-        .security_scheme(OPERATOR, bearer("An operator's token, with the scope that the route names."))
+        .security_scheme(OPERATOR, bearer(
+            "An operator's token (of a login, of `hansa token mint`, of a configured issuer) or API key (`smk_…`), \
+             with the scope that the route names.",
+        ))
+        .security_scheme(
+            REFRESH,
+            SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+                REFRESH_COOKIE,
+                "The refresh token that a login set; HttpOnly, SameSite=Strict.",
+            ))),
+        )
         .security_scheme(SITE, bearer("The bearer that a site got when its enrollment completed."))
         .build()
 }
@@ -82,6 +96,7 @@ fn operation(route: &Route) -> Operation {
     let none: [&str; 0] = [];
     let operation = match route.access.principal() {
         Principal::Public | Principal::TokenInPath => operation,
+        Principal::RefreshCookie => operation.security(SecurityRequirement::new(REFRESH, none)),
         Principal::Operator(scope) => {
             operation.security(SecurityRequirement::new(OPERATOR, [scope.as_str()]))
         }

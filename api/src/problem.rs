@@ -4,14 +4,17 @@
 //! they name ids and members, never a value that was sent.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
-    CompleteError, EnrollError, HostNotFound, IngestError, InventoryError, OperatorAuthenticationError,
-    ReadError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
+    AccessError, CompleteError, EnrollError, HostNotFound, IngestError, InventoryError, LoginError,
+    OperatorAuthenticationError, ReadError, RefreshError, RegistryError, SiteAuthenticationError,
+    SiteNotFound, TrustError, Unavailable, WrongRole,
 };
+use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
 use hansa_model::machine::rollup::InvalidRollup;
@@ -31,6 +34,7 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     members: Vec<(&'static str, Value)>,
     allow: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 /// One member of the body that is bad.
@@ -71,7 +75,14 @@ pub(crate) struct ProblemBody<'a> {
 impl Problem {
     /// A refusal with this code; the detail says what to do.
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), members: Vec::new(), allow: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            members: Vec::new(),
+            allow: None,
+            retry_after: None,
+        }
     }
 
     /// A member of the body is bad.
@@ -161,8 +172,13 @@ impl Problem {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER.as_secs()));
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                let wait = self.retry_after.unwrap_or(limits::RETRY_AFTER);
+                // Rounded up, so that who waits as long is not early.
+                headers.insert(
+                    RETRY_AFTER,
+                    HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+                );
             }
             _ => {}
         }
@@ -206,8 +222,56 @@ impl From<OperatorAuthenticationError> for Problem {
             OperatorAuthenticationError::Missing => Code::TokenMissing,
             OperatorAuthenticationError::Invalid => Code::TokenInvalid,
             OperatorAuthenticationError::Expired => Code::TokenExpired,
+            OperatorAuthenticationError::IssuerDown => Code::IssuerUnavailable,
+            OperatorAuthenticationError::Storage => Code::StorageFailed,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(error: LoginError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LoginError::Refused => Self::new(Code::LoginRefused, detail),
+            LoginError::Throttled { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(Code::LoginThrottled, detail) }
+            }
+            LoginError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<RefreshError> for Problem {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Ended => Self::new(Code::LoginEnded, error.to_string()),
+            RefreshError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<InvalidAccess> for Problem {
+    fn from(error: InvalidAccess) -> Self {
+        Self::field(Code::InvalidValue, error.field(), error.to_string())
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AccessError::UserNotFound => Self::new(Code::UserNotFound, detail),
+            AccessError::KeyNotFound => Self::new(Code::ApiKeyNotFound, detail),
+            AccessError::UserTaken => Self::field(Code::UserTaken, "userid", detail),
+            AccessError::KeyTaken => Self::field(Code::NameTaken, "name", detail),
+            AccessError::TooMany { .. } => Self::new(Code::AccessFull, detail),
+            AccessError::Invalid(invalid) => invalid.into(),
+            AccessError::Exceeds(_) => {
+                Self::new(Code::PermissionDenied, format!("Permission denied: {detail}"))
+            }
+            AccessError::Unavailable(unavailable) => unavailable.into(),
+        }
     }
 }
 
@@ -384,6 +448,7 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hansa_model::access::Exceeds;
     use hansa_model::enrollment::Role;
     use hansa_model::{HostId, SiteId};
 
@@ -418,6 +483,20 @@ mod tests {
             OperatorAuthenticationError::Missing.into(),
             OperatorAuthenticationError::Invalid.into(),
             OperatorAuthenticationError::Expired.into(),
+            OperatorAuthenticationError::IssuerDown.into(),
+            OperatorAuthenticationError::Storage.into(),
+            LoginError::Refused.into(),
+            LoginError::Throttled { retry_after: Duration::from_secs(9) }.into(),
+            RefreshError::Ended.into(),
+            AccessError::UserNotFound.into(),
+            AccessError::KeyNotFound.into(),
+            AccessError::UserTaken.into(),
+            AccessError::KeyTaken.into(),
+            AccessError::TooMany { what: "users", max: 4_096 }.into(),
+            AccessError::from(InvalidAccess::Password).into(),
+            AccessError::from(InvalidAccess::NoScope).into(),
+            AccessError::from(Exceeds::Scope(Scope::Admin)).into(),
+            AccessError::from(Exceeds::Sites).into(),
             SiteAuthenticationError::Unknown.into(),
             SiteAuthenticationError::Suspended.into(),
             SiteAuthenticationError::OtherSite.into(),

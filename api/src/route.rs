@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http;
-use hansa_model::SiteId;
 use hansa_model::limits::http as limits;
 use hansa_model::scope::{Operator, Scope};
+use hansa_model::{Secret, SiteId};
 use utoipa::openapi::{RefOr, Schema};
 
 use crate::answer::Answer;
@@ -67,6 +67,8 @@ pub enum Principal {
     AnyOperator(&'static [Scope]),
     /// Whoever holds the one-time token in the path.
     TokenInPath,
+    /// Whoever holds the refresh token of a login, in its cookie.
+    RefreshCookie,
     /// The enrolled site whose bearer is sent and whose id stands in the path.
     SiteBearer,
 }
@@ -93,6 +95,7 @@ pub(crate) enum Access {
     Operator(Scope, fn(Request, Arc<Operator>) -> Answering),
     AnyOperator(&'static [Scope], fn(Request, Arc<Operator>) -> Answering),
     TokenInPath(fn(Request) -> Answering),
+    RefreshCookie(fn(Request, Secret<String>) -> Answering),
     SiteBearer(fn(Request, SiteId) -> Answering),
 }
 
@@ -104,6 +107,7 @@ impl Access {
             Self::Operator(scope, _) => Principal::Operator(*scope),
             Self::AnyOperator(scopes, _) => Principal::AnyOperator(scopes),
             Self::TokenInPath(_) => Principal::TokenInPath,
+            Self::RefreshCookie(_) => Principal::RefreshCookie,
             Self::SiteBearer(_) => Principal::SiteBearer,
         }
     }
@@ -229,6 +233,11 @@ impl Route {
     /// The same with 200 and a JSON answer of this type.
     pub(crate) const fn ok(self, schema: SchemaOf) -> Self {
         self.gives(Output::Json(200, schema))
+    }
+
+    /// The same for bodies that are smaller than most, because strangers send them.
+    pub(crate) const fn small(self, body_bytes_max: usize) -> Self {
+        Self { body_bytes_max, ..self }
     }
 
     /// The same for bodies that are larger than most.

@@ -5,13 +5,15 @@
 
 use std::sync::LazyLock;
 
-use hansa_model::limits::{http, inventory as inventory_limits};
+use hansa_model::limits::{access as access_limits, http, inventory as inventory_limits};
 use hansa_model::scope::Scope;
 
-use crate::route::Access::{AnyOperator, Operator, Public, SiteBearer, TokenInPath};
+use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie, SiteBearer, TokenInPath};
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
-use crate::v1::{events, hosts, identity, ingest, inventory, membership, operations, rollups, sites};
+use crate::v1::{
+    access, events, hosts, identity, ingest, inventory, login, membership, operations, rollups, server, sites,
+};
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
 macro_rules! read {
@@ -372,6 +374,95 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .query(events::QUERY)
     .gives(Output::Events(schema::<events::EventBody>())),
+    // Operators: logins, users, API keys (contract A.4), and what the frontend asks first (contract A.5).
+    Route::new(Post, "/api/v1/login", Public(act!(login::login)), "Logs a local user in")
+        .json(schema::<login::LoginBody>())
+        .ok(schema::<login::LoginAnswer>())
+        .small(access_limits::LOGIN_BODY_BYTES_MAX),
+    Route::new(
+        Post,
+        "/api/v1/refresh",
+        RefreshCookie(act!(login::refresh, as token)),
+        "Gives the next token of a login",
+    )
+    .takes(Input::OptionalJson(schema::<login::RefreshBody>()))
+    .ok(schema::<login::LoginAnswer>())
+    .small(access_limits::LOGIN_BODY_BYTES_MAX),
+    Route::new(Post, "/api/v1/logout", RefreshCookie(act!(login::logout, as token)), "Ends a login")
+        .small(access_limits::LOGIN_BODY_BYTES_MAX),
+    Route::new(
+        Get,
+        "/api/v1/users",
+        Operator(Scope::Admin, read!(access::users, as operator)),
+        "Lists the local users",
+    )
+    .query(access::LIST_QUERY)
+    .ok(schema::<access::UserPage>()),
+    Route::new(
+        Post,
+        "/api/v1/users",
+        Operator(Scope::Admin, act!(access::add_user, as operator)),
+        "Makes a local user",
+    )
+    .json(schema::<access::NewUserBody>())
+    .gives(Output::Json(201, schema::<access::UserBody>())),
+    Route::new(
+        Get,
+        "/api/v1/users/{userid}",
+        Operator(Scope::Admin, read!(access::user, as operator)),
+        "Shows a local user",
+    )
+    .ok(schema::<access::UserBody>()),
+    Route::new(
+        Patch,
+        "/api/v1/users/{userid}",
+        Operator(Scope::Admin, act!(access::patch_user, as operator)),
+        "Changes a local user and ends their logins",
+    )
+    .json(schema::<access::UserPatchBody>())
+    .ok(schema::<access::UserBody>()),
+    Route::new(
+        Delete,
+        "/api/v1/users/{userid}",
+        Operator(Scope::Admin, act!(access::remove_user, as operator)),
+        "Removes a local user and ends their logins",
+    ),
+    Route::new(
+        Get,
+        "/api/v1/api-keys",
+        Operator(Scope::Admin, read!(access::api_keys, as operator)),
+        "Lists the API keys",
+    )
+    .query(access::LIST_QUERY)
+    .ok(schema::<access::ApiKeyPage>()),
+    Route::new(
+        Post,
+        "/api/v1/api-keys",
+        Operator(Scope::Admin, act!(access::add_api_key, as operator)),
+        "Makes an API key and shows it once",
+    )
+    .json(schema::<access::NewApiKeyBody>())
+    .gives(Output::Json(201, schema::<access::NewApiKeyAnswer>())),
+    Route::new(
+        Delete,
+        "/api/v1/api-keys/{key_id}",
+        Operator(Scope::Admin, act!(access::remove_api_key, as operator)),
+        "Removes an API key",
+    ),
+    Route::new(
+        Get,
+        "/api/v1/server-info",
+        Public(read!(server::server_info)),
+        "Says what kind of server this is",
+    )
+    .ok(schema::<server::ServerInfo>()),
+    Route::new(
+        Get,
+        "/api/v1/license",
+        AnyOperator(&Scope::ALL, read!(server::license, any operator)),
+        "Says which modules there are",
+    )
+    .ok(schema::<server::License>()),
     // Operations.
     Route::new(
         Post,
@@ -424,6 +515,7 @@ mod tests {
                         format!("one of {}", scopes.join(" "))
                     }
                     Principal::TokenInPath => "token in path".to_owned(),
+                    Principal::RefreshCookie => "refresh cookie".to_owned(),
                     Principal::SiteBearer => "site bearer".to_owned(),
                 };
                 format!("{:6} {:58} {principal}", route.method.as_str(), route.path)

@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts as _, RawPathParams};
-use axum::http::header::{AUTHORIZATION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, Method as HttpMethod, Request as HttpRequest, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hansa_actors::Federation;
-use hansa_actors::error::{OperatorAuthenticationError, SiteAuthenticationError};
-use hansa_model::limits::{events, http as limits, token};
+use hansa_actors::error::{OperatorAuthenticationError, RefreshError, SiteAuthenticationError};
+use hansa_model::limits::{access, events, http as limits, token};
 use hansa_model::scope::Operator;
-use hansa_model::{SiteId, limits::http::REQUEST_ID_BYTES_MAX};
+use hansa_model::{Secret, SiteId, limits::http::REQUEST_ID_BYTES_MAX};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
@@ -33,6 +33,7 @@ use crate::problem::Problem;
 use crate::request::Request;
 use crate::route::{Access, Method, Route};
 use crate::routes::ROUTES;
+use crate::v1::login::REFRESH_COOKIE;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -246,14 +247,19 @@ impl Shared {
         let _room = self.room_for(route, weight).await?;
         match (route.access, principal) {
             (Access::Public(handler) | Access::TokenInPath(handler), _) => handler(request).await,
+            (Access::RefreshCookie(handler), Authenticated::Login(token)) => handler(request, token).await,
             (
                 Access::Operator(_, handler) | Access::AnyOperator(_, handler),
                 Authenticated::Operator(operator),
             ) => handler(request, operator).await,
             (Access::SiteBearer(handler), Authenticated::Site(site)) => handler(request, site).await,
-            (Access::Operator(..) | Access::AnyOperator(..) | Access::SiteBearer(_), _) => {
-                Err(Problem::internal(&"a principal does not fit its route"))
-            }
+            (
+                Access::Operator(..)
+                | Access::AnyOperator(..)
+                | Access::RefreshCookie(_)
+                | Access::SiteBearer(_),
+                _,
+            ) => Err(Problem::internal(&"a principal does not fit its route")),
         }
     }
 
@@ -267,15 +273,18 @@ impl Shared {
     ) -> Result<Authenticated, Problem> {
         match route.access {
             Access::Public(_) | Access::TokenInPath(_) => Ok(Authenticated::Nobody),
+            Access::RefreshCookie(_) => {
+                refresh_token(headers).map(Authenticated::Login).ok_or_else(|| RefreshError::Ended.into())
+            }
             Access::Operator(scope, _) => {
-                let operator = self.operator(origin, headers)?;
+                let operator = self.operator(origin, headers).await?;
                 if !operator.may(scope) {
                     return Err(Problem::permission_denied(scope));
                 }
                 Ok(Authenticated::Operator(operator))
             }
             Access::AnyOperator(scopes, _) => {
-                let operator = self.operator(origin, headers)?;
+                let operator = self.operator(origin, headers).await?;
                 if !scopes.iter().any(|scope| operator.may(*scope)) {
                     return Err(Problem::permission_denied_any(scopes));
                 }
@@ -303,9 +312,9 @@ impl Shared {
         }
     }
 
-    fn operator(&self, origin: Origin, headers: &HeaderMap) -> Result<Arc<Operator>, Problem> {
+    async fn operator(&self, origin: Origin, headers: &HeaderMap) -> Result<Arc<Operator>, Problem> {
         match (bearer(headers), origin) {
-            (Bearer::Sent(token), _) => Ok(self.federation.authenticate(token)?),
+            (Bearer::Sent(token), _) => Ok(self.federation.authenticate(token).await?),
             (Bearer::Absent, Origin::Local) => Ok(Arc::new(Federation::local_operator())),
             (Bearer::Absent, Origin::Network) => Err(OperatorAuthenticationError::Missing.into()),
             (Bearer::Malformed, _) => Err(OperatorAuthenticationError::Invalid.into()),
@@ -332,6 +341,7 @@ impl Shared {
 enum Authenticated {
     Nobody,
     Operator(Arc<Operator>),
+    Login(Secret<String>),
     Site(SiteId),
 }
 
@@ -354,6 +364,15 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Bearer<'_> {
         }
         Some(_) | None => Bearer::Malformed,
     }
+}
+
+/// The refresh token in its cookie; none when there is not exactly one.
+fn refresh_token(headers: &HeaderMap) -> Option<Secret<String>> {
+    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut values = pairs.filter(|(name, _)| *name == REFRESH_COOKIE).map(|(_, value)| value);
+    let value = values.next().filter(|value| (1..=access::REFRESH_TOKEN_BYTES_MAX).contains(&value.len()))?;
+    values.next().is_none().then(|| Secret::new(value.to_owned()))
 }
 
 fn allow(routes: &[&'static Route]) -> String {
@@ -383,6 +402,23 @@ mod tests {
             assert!(matches!(bearer(&headers(malformed)), Bearer::Malformed), "{malformed:?}");
         }
         assert!(matches!(bearer(&headers(&[&format!("Bearer {}", "x".repeat(9_000))])), Bearer::Malformed));
+    }
+
+    #[test]
+    fn refresh_token_is_read_from_exactly_one_cookie() {
+        let cookies = |values: &[&str]| -> HeaderMap {
+            values.iter().map(|value| (COOKIE, HeaderValue::from_str(value).unwrap())).collect()
+        };
+        let read = |values: &[&str]| refresh_token(&cookies(values)).map(|token| token.expose().clone());
+
+        assert_eq!(read(&["a=b; refresh_token=x.y; c=d"]).as_deref(), Some("x.y"));
+        assert_eq!(read(&["a=b", "refresh_token=x.y"]).as_deref(), Some("x.y"));
+        for none in
+            [&["refresh_token="][..], &["xrefresh_token=a"], &[], &["refresh_token=a; refresh_token=b"]]
+        {
+            assert_eq!(read(none), None, "{none:?}");
+        }
+        assert_eq!(read(&[&format!("refresh_token={}", "x".repeat(300))]), None);
     }
 
     #[test]

@@ -518,6 +518,10 @@ pub mod access {
     /// How long the refresh token before the present one is still answered: browsers refresh in several
     /// tabs at once. After it, the old one's use ends the login.
     pub const REFRESH_GRACE: Duration = Duration::from_secs(10);
+    /// Bytes of a login's body: an address and a password, and room.
+    pub const LOGIN_BODY_BYTES_MAX: usize = 4 * 1024;
+    /// Bytes of a refresh token that is looked at; ours have 87.
+    pub const REFRESH_TOKEN_BYTES_MAX: usize = 256;
     /// Ended logins that a new one clears away; at more than one they cannot pile up.
     pub const LOGINS_SWEPT: usize = 16;
 }

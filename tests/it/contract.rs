@@ -435,6 +435,7 @@ async fn authentication_comes_before_validation_on_every_route() {
             Principal::Operator(_) | Principal::AnyOperator(_) => {
                 drop(answer.refused(401, "token_missing"));
             }
+            Principal::RefreshCookie => drop(answer.refused(401, "login_ended")),
             Principal::SiteBearer => drop(answer.refused(401, "site_unauthorized")),
         }
     }
@@ -448,7 +449,9 @@ async fn missing_scope_is_403_and_begins_as_the_frontend_expects() {
         let needed: &[Scope] = match &route.principal {
             Principal::Operator(needed) => std::slice::from_ref(needed),
             Principal::AnyOperator(needed) => needed,
-            Principal::Public | Principal::TokenInPath | Principal::SiteBearer => continue,
+            Principal::Public | Principal::TokenInPath | Principal::RefreshCookie | Principal::SiteBearer => {
+                continue;
+            }
         };
         let others: BTreeSet<Scope> =
             Scope::ALL.into_iter().filter(|scope| !needed.contains(scope)).collect();

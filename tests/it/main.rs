@@ -15,6 +15,8 @@ mod http_peer;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod quic_peer;
 #[cfg(test)]
 mod root_key;

@@ -59,7 +59,7 @@ async fn sec_01_only_public_routes_answer_without_the_right_credential() {
     for route in hansa_api::table() {
         let wrong = match route.principal {
             Principal::Public | Principal::TokenInPath => Vec::new(),
-            Principal::Operator(_) | Principal::AnyOperator(_) => {
+            Principal::Operator(_) | Principal::AnyOperator(_) | Principal::RefreshCookie => {
                 vec![&site.bearer, &suspended.bearer, &short, &foreign]
             }
             Principal::SiteBearer => vec![&operator, &suspended.bearer, &foreign],
@@ -72,7 +72,10 @@ async fn sec_01_only_public_routes_answer_without_the_right_credential() {
             match route.principal {
                 Principal::Public => assert!(answer.status < 500, "{} {}", route.path, answer.text),
                 Principal::TokenInPath => assert_eq!(answer.status, 400, "{} {}", route.path, answer.text),
-                Principal::Operator(_) | Principal::AnyOperator(_) | Principal::SiteBearer => {
+                Principal::Operator(_)
+                | Principal::AnyOperator(_)
+                | Principal::RefreshCookie
+                | Principal::SiteBearer => {
                     assert_eq!(answer.status, 401, "{} {}: {}", route.method, route.path, answer.text);
                     answer.assert_problem();
                 }
@@ -93,7 +96,16 @@ async fn sec_01_only_public_routes_answer_without_the_right_credential() {
         .collect();
     assert_eq!(
         public,
-        ["/api/v1/federation/tls-cert", "/livez", "/openapi.json", "/readyz", "/version"].into()
+        [
+            "/api/v1/federation/tls-cert",
+            "/api/v1/login",
+            "/api/v1/server-info",
+            "/livez",
+            "/openapi.json",
+            "/readyz",
+            "/version"
+        ]
+        .into()
     );
 }
 
@@ -434,7 +446,8 @@ async fn sec_14_refusals_repeat_no_value() {
             Principal::Public
             | Principal::Operator(_)
             | Principal::AnyOperator(_)
-            | Principal::TokenInPath => node.api(),
+            | Principal::TokenInPath
+            | Principal::RefreshCookie => node.api(),
         };
         let path = path_of(route, &site.id).replace("/token/", &format!("/{CANARY}/"));
         let method: Method = route.method.as_str().parse().unwrap();
@@ -630,7 +643,8 @@ async fn fuzzed_bodies_never_meet_a_defect() {
             Principal::Public
             | Principal::Operator(_)
             | Principal::AnyOperator(_)
-            | Principal::TokenInPath => node.api(),
+            | Principal::TokenInPath
+            | Principal::RefreshCookie => node.api(),
         };
         if route.path.ends_with("/federation-role") {
             // A lucky body would change the node under the other rounds.

@@ -8,12 +8,14 @@
 //! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
+//! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
 mod federation;
 mod hosts;
 mod http;
 mod http_site;
+mod issuer;
 mod node;
 mod openbao;
 mod process;
@@ -24,6 +26,7 @@ pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
 pub use http::{Answer, Api, EventStream};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
+pub use issuer::{SigningKey, TestIssuer};
 pub use node::{TestClock, TestNode, all_scopes};
 pub use openbao::OpenBao;
 pub use process::{TestProcess, binary, free_port};

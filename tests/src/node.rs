@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hansa::system::{SystemClock, SystemEntropy, compute};
 use hansa_actors::view::TokenRequest;
-use hansa_actors::{Echo, Federation, Node, NodeConfig, NodeEnv};
+use hansa_actors::{Echo, Federation, Node, NodeConfig, NodeEnv, OperatorsConfig};
 use hansa_api::Listener;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
@@ -61,6 +61,20 @@ struct Options {
     enforce_signatures: bool,
     reserve_bytes: Option<u64>,
     quic: bool,
+    operators: OperatorsConfig,
+    secure_cookies: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            enforce_signatures: false,
+            reserve_bytes: None,
+            quic: true,
+            operators: OperatorsConfig::default(),
+            secure_cookies: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -94,7 +108,18 @@ impl TestNode {
     pub async fn start_http_only(role: Role) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { enforce_signatures: true, reserve_bytes: None, quic: false };
+        let options = Options { enforce_signatures: true, quic: false, ..Options::default() };
+        let mut node =
+            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
+        node.boot().await;
+        node
+    }
+
+    /// Starts a node that knows other issuers of operator tokens, as one behind HTTPS.
+    pub async fn start_with(role: Role, operators: OperatorsConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = Options { operators, secure_cookies: true, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
         node.boot().await;
@@ -109,7 +134,7 @@ impl TestNode {
         enforce_signatures: bool,
     ) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { enforce_signatures, reserve_bytes, quic: true };
+        let options = Options { enforce_signatures, reserve_bytes, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
         node.boot().await;
@@ -145,6 +170,8 @@ impl TestNode {
             quic_advertise: self.options.quic.then(|| self.quic.to_string()),
             public_url: Some(self.url()),
             enforce_signatures: self.options.enforce_signatures,
+            operators: self.options.operators.clone(),
+            secure_cookies: self.options.secure_cookies,
             ..NodeConfig::default()
         };
         let node = Node::start(env, config).await.expect("the node starts");

@@ -150,7 +150,7 @@ impl Watch {
             return Some(first);
         }
         loop {
-            if *self.stopping.borrow() || !self.is_still_allowed() {
+            if *self.stopping.borrow() || !self.is_still_allowed().await {
                 return None;
             }
             let piece = self.read();
@@ -166,7 +166,8 @@ impl Watch {
                 _ = self.stopping.changed() => {}
                 // Before the events: those that are not shown must not keep the stream silent.
                 () = tokio::time::sleep_until(self.written + limits::HEARTBEAT) => {
-                    return self.is_still_allowed().then(|| self.format.heartbeat(self.reader.place()));
+                    let allowed = self.is_still_allowed().await;
+                    return allowed.then(|| self.format.heartbeat(self.reader.place()));
                 }
                 () = self.reader.changed() => {}
             }
@@ -201,9 +202,9 @@ impl Watch {
         }
     }
 
-    fn is_still_allowed(&mut self) -> bool {
+    async fn is_still_allowed(&mut self) -> bool {
         let Some(token) = &self.token else { return true };
-        match self.federation.authenticate(token.expose()) {
+        match self.federation.authenticate(token.expose()).await {
             Ok(operator) => {
                 self.operator = operator;
                 true

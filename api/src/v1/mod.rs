@@ -1,11 +1,14 @@
 //! Bodies and handlers, one file per noun. Handlers translate and call the facade; nothing is decided here.
 
+pub(crate) mod access;
 pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod identity;
 pub(crate) mod ingest;
 pub(crate) mod inventory;
+pub(crate) mod login;
 pub(crate) mod membership;
 pub(crate) mod operations;
 pub(crate) mod rollups;
+pub(crate) mod server;
 pub(crate) mod sites;
