@@ -23,6 +23,7 @@ use tracing::{debug, info};
 use crate::context::Context;
 use crate::error::{CompleteError, RegistryError, Unavailable};
 use crate::persistence::{self, COVERED, SiteFold, SiteLog};
+use crate::policies::PoliciesActor;
 use crate::roster::{Member, Roster};
 use crate::site::{CompleteFailure, CompleteRequest, SiteActor, SiteArguments, SiteMessage};
 use crate::supervision::{Children, Handle, Tied};
@@ -188,6 +189,8 @@ pub(crate) struct CoordinatorActor {
 
 pub(crate) struct CoordinatorState {
     sites: Children,
+    /// What works above the sites: started after them, stopped before them.
+    parts: Children,
     uncovered: Vec<Arc<AtomicU64>>,
     retained_at: Instant,
     _ticker: Tied,
@@ -217,6 +220,7 @@ impl Actor for CoordinatorActor {
         });
         let mut state = CoordinatorState {
             sites: Children::default(),
+            parts: Children::default(),
             uncovered: Vec::new(),
             retained_at: Instant::now(),
             _ticker: ticker,
@@ -224,6 +228,7 @@ impl Actor for CoordinatorActor {
         for (site, sync, log) in self.load().await? {
             self.start(&mut state, supervisor.clone(), site, sync, Some(log)).await?;
         }
+        self.start_parts(&mut state, &supervisor).await?;
         self.coordinator.set_active(true);
         Ok(state)
     }
@@ -259,6 +264,9 @@ impl Actor for CoordinatorActor {
         event: SupervisionEvent,
         state: &mut CoordinatorState,
     ) -> Result<(), ActorProcessingErr> {
+        if event.actor_cell().is_some_and(|cell| state.parts.holds(cell)) {
+            return Ok(state.parts.on_event(event, myself.get_cell()).await?);
+        }
         state.sites.on_event_of_many(event, myself.get_cell()).await;
         Ok(())
     }
@@ -269,6 +277,7 @@ impl Actor for CoordinatorActor {
         state: &mut CoordinatorState,
     ) -> Result<(), ActorProcessingErr> {
         self.coordinator.set_active(false);
+        state.parts.stop_all().await;
         state.sites.stop_all().await;
         Ok(())
     }
@@ -326,6 +335,18 @@ impl CoordinatorActor {
             loaded.push((site, sync, log));
         }
         Ok(loaded)
+    }
+
+    async fn start_parts(
+        &self,
+        state: &mut CoordinatorState,
+        supervisor: &ActorCell,
+    ) -> Result<(), ActorProcessingErr> {
+        let Coordinator { context, roster, .. } = &self.coordinator;
+        let handle = roster.policies.clone();
+        let (context, roster) = (Arc::clone(context), Arc::clone(roster));
+        let make = move || (PoliciesActor { context: Arc::clone(&context), roster: Arc::clone(&roster) }, ());
+        Ok(state.parts.start::<PoliciesActor, _>(supervisor.clone(), &handle, make).await?)
     }
 
     async fn start(

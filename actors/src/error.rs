@@ -3,7 +3,10 @@
 //! Small errors are shared; each facade method returns an enum made of them. HTTP meets them in one
 //! exhaustive match of the api crate.
 
+use hansa_model::id::{PolicyId, RolloutId};
+use hansa_model::machine::policy::PolicyRejection;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
+use hansa_model::machine::rollout::{InvalidStaging, WrongState};
 use hansa_model::machine::rollup::InvalidRollup;
 use hansa_model::machine::snapshot::RemovalGuard;
 use hansa_model::site::SiteStatus;
@@ -310,6 +313,65 @@ pub enum ReadError {
     /// See [`HostNotFound`].
     #[error(transparent)]
     HostNotFound(#[from] HostNotFound),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// No such policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no policy {0}")]
+pub struct PolicyNotFound(pub PolicyId);
+
+/// No such rollout of the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no rollout {0} of this policy")]
+pub struct RolloutNotFound(pub RolloutId);
+
+/// A call about policies that was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PolicyError {
+    /// See [`PolicyNotFound`].
+    #[error(transparent)]
+    NotFound(#[from] PolicyNotFound),
+    /// See [`SiteNotFound`].
+    #[error(transparent)]
+    SiteNotFound(#[from] SiteNotFound),
+    /// See [`RolloutNotFound`].
+    #[error(transparent)]
+    RolloutNotFound(#[from] RolloutNotFound),
+    /// Another policy of this type has the name, perhaps an inactive one.
+    #[error("a policy of this type has this name already, perhaps an inactive one: choose another name")]
+    NameTaken,
+    /// Too many policies.
+    #[error("the federation has reached {max} policies, inactive ones included")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// The operator's token is confined to some sites; what they ask concerns all.
+    #[error(
+        "your token is confined to some sites: policies themselves, and rollouts, need a token for all sites"
+    )]
+    Confined,
+    /// The state does not allow it, or a value is bad. Fix the request.
+    #[error(transparent)]
+    Rejected(#[from] PolicyRejection),
+    /// The waves cannot be made. Fix the request.
+    #[error(transparent)]
+    Staging(#[from] InvalidStaging),
+    /// Something changed since the plan was made. Look at a new plan.
+    #[error("the plan is out of date: policy or sites have changed since, look at a new plan")]
+    PlanMoved,
+    /// A rollout of the policy is not over.
+    #[error("rollout {0} of this policy is not over: wait for it, or abort it")]
+    RollingOut(RolloutId),
+    /// The rollout is in another state.
+    #[error(transparent)]
+    RolloutState(#[from] WrongState),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -6,6 +6,7 @@
 
 mod audit;
 mod operators;
+mod policies;
 mod rollups;
 
 use std::path::{Path, PathBuf};
@@ -628,6 +629,7 @@ mod danger {
     use crate::endpoint::EndpointMessage;
     use crate::executor::ExecutorMessage;
     use crate::inbox::InboxMessage;
+    use crate::policies::PoliciesMessage;
     use crate::uplink::UplinkMessage;
 
     /// A part that can be made to fail.
@@ -637,6 +639,8 @@ mod danger {
         Coordinator,
         /// One site's actor at the coordinator.
         Site(SiteId),
+        /// The policies and rollouts.
+        Policies,
         /// The site's queue.
         SyncQueue,
         /// The site's inventory.
@@ -662,6 +666,7 @@ mod danger {
                         member.actor.cast(SiteMessage::DangerPanic);
                     }
                 }
+                Part::Policies => coordinator.roster.policies.cast(PoliciesMessage::DangerPanic),
                 Part::SyncQueue => site.queue.cast(SyncQueueMessage::DangerPanic),
                 Part::Inventory => site.inventory.cast(InventoryMessage::DangerPanic),
                 Part::Inbox => site.inbox.cast(InboxMessage::DangerPanic),

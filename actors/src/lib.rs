@@ -36,6 +36,7 @@ mod metrics;
 mod node;
 mod operators;
 mod persistence;
+mod policies;
 mod post;
 mod rollups;
 mod roster;

@@ -3,7 +3,8 @@
 //! ```text
 //! Node                        starts downwards, stops upwards
 //! ├─ Coordinator              while the role is coordinator
-//! │  └─ Site × n
+//! │  ├─ Site × n
+//! │  └─ Policies
 //! ├─ SiteRole                 while the role is site
 //! │  ├─ SyncQueue
 //! │  ├─ Inventory

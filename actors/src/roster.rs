@@ -8,6 +8,7 @@ use hansa_model::site::{Site, SiteStatus, SiteSync};
 use hansa_model::{SiteId, SiteName};
 
 use crate::directory::Directory;
+use crate::policies::PoliciesMessage;
 use crate::rollups::Rollups;
 use crate::site::SiteMessage;
 use crate::supervision::Handle;
@@ -43,6 +44,8 @@ pub(crate) struct Roster {
     /// Keys that may finish a QUIC handshake: of every site that is not forgotten.
     keys: RwLock<BTreeMap<[u8; 32], SiteId>>,
     pub(crate) directory: Directory,
+    /// Whom sites tell that what they hold of a policy has changed.
+    pub(crate) policies: Handle<PoliciesMessage>,
     pub(crate) rollups: Arc<Rollups>,
 }
 
@@ -52,6 +55,7 @@ impl Roster {
             members: RwLock::new(BTreeMap::new()),
             keys: RwLock::new(BTreeMap::new()),
             directory: Directory::new(),
+            policies: Handle::new("policies"),
             rollups: Arc::default(),
         }
     }
@@ -84,6 +88,11 @@ impl Roster {
 
     pub(crate) fn len(&self) -> usize {
         self.members.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Every site, in the order of ids.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Every site, in the order of names.

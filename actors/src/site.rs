@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use hansa_model::host::HostEntry;
+use hansa_model::id::PolicyId;
 use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
 use hansa_model::machine::rollup::SiteRollups;
@@ -38,6 +39,7 @@ use tracing::{debug, info};
 
 pub(crate) use self::ingest::merge;
 use self::link::differing;
+pub(crate) use self::policies::PolicyChange;
 use self::push::{Posting, PushLane};
 use crate::context::Context;
 use crate::coordinator::{Loaded, take_loaded};
@@ -84,6 +86,15 @@ pub(crate) enum SiteMessage {
     Metadata { metadata: SiteMetadata, reply: RpcReplyPort<Result<SiteView, IngestError>> },
     /// Another documented report arrived over HTTP. Answers once it is on disk.
     Report { report: Box<Report>, reply: RpcReplyPort<Result<ReportAnswer, IngestError>> },
+    /// What the site should hold of policies changes. Answers once that is on disk, with how many rows it
+    /// concerned.
+    Policy {
+        change: PolicyChange,
+        operator: Option<Operator>,
+        reply: RpcReplyPort<Result<usize, Unavailable>>,
+    },
+    /// A policy was changed, or any may have been: look what is due. No answer.
+    PolicyChanged { policy: Option<PolicyId> },
     /// The site has a push on its disk. No answer.
     Taken { link: u64, push: u64 },
     /// A post to an HTTP peer is over. No answer.
@@ -304,6 +315,15 @@ impl Actor for SiteActor {
             SiteMessage::Report { report, reply } => {
                 let answer = self.report(state, *report).await;
                 let _ = reply.send(answer);
+            }
+            SiteMessage::Policy { change, operator, reply } => {
+                let answer = self.change_policy(state, change, operator.as_ref()).await;
+                let _ = reply.send(answer);
+                self.pump(state, &myself);
+            }
+            SiteMessage::PolicyChanged { policy } => {
+                self.policy_changed(state, policy);
+                self.pump(state, &myself);
             }
             SiteMessage::Taken { link, push } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {

@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
+use hansa_model::id::PolicyId;
 use hansa_model::machine::link::Connection;
+use hansa_model::machine::policy::Plan;
+use hansa_model::machine::rollout::{Progress, Staging};
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::machine::rollup_board::{Coverage, Standing};
+use hansa_model::policy::{Assignment, Policy, Rollout};
 use hansa_model::rollup::{ComplianceRollup, Totals, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::secret::TokenHash;
@@ -322,4 +326,90 @@ pub enum ReportAnswer {
     Compliance(Arc<ComplianceRollup>),
     /// The stored snapshot.
     Vulnerabilities(Arc<VulnerabilityRollup>),
+    /// The row that the report was about; none when the site should hold no such policy.
+    Policy(Option<Box<AssignmentView>>),
+}
+
+/// A policy with its id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyView {
+    /// Ours, version 7.
+    pub id: PolicyId,
+    /// Its row.
+    pub policy: Policy,
+}
+
+/// A policy with the sites that the operator may see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyDetail {
+    /// The policy.
+    pub view: PolicyView,
+    /// The sites that should hold it, in the order of names.
+    pub assignments: Vec<AssignmentView>,
+    /// The sites that still have to give it up after they were unassigned.
+    pub withdrawing: Vec<AssignmentView>,
+}
+
+/// What one site should hold of one policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AssignmentView {
+    /// The policy.
+    pub policy_id: PolicyId,
+    /// The site.
+    pub site_id: SiteId,
+    /// Its name.
+    pub site_name: Option<String>,
+    /// How far it is.
+    pub assignment: Assignment,
+}
+
+/// What a push would do at the sites that the operator may see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanView {
+    /// The policy.
+    pub view: PolicyView,
+    /// The plan.
+    pub plan: Plan,
+    /// Names of its sites, in its order.
+    pub site_names: Vec<Option<String>>,
+}
+
+/// How a policy is pushed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushRequest {
+    /// The hash of the plan that the operator has seen: the push is refused when the world has moved since.
+    pub plan_hash: Option<[u8; 32]>,
+    /// In waves; none means all sites at once.
+    pub staging: Option<Staging>,
+}
+
+/// What an operator does to a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutChange {
+    /// Go on after a halt.
+    Resume,
+    /// Give it up.
+    Abort,
+}
+
+/// A rollout, with how far its sites are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutView {
+    /// Its row.
+    pub rollout: Rollout,
+    /// Each site, wave by wave, with its name.
+    pub sites: Vec<RolloutSite>,
+}
+
+/// One site of a rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutSite {
+    /// The site.
+    pub site_id: SiteId,
+    /// Its name.
+    pub site_name: Option<String>,
+    /// Its wave, from zero.
+    pub wave: usize,
+    /// How far it is now; of a rollout that is over, how far it is with that version.
+    pub progress: Progress,
 }

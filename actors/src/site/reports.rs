@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use hansa_model::id::PolicyId;
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::report::{Report, UnreadableReport};
 use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
@@ -23,6 +24,10 @@ pub(super) enum ReportEffect {
     Compliance(Arc<ComplianceRollup>),
     /// Counted findings are on disk.
     Vulnerabilities(Arc<VulnerabilityRollup>),
+    /// What the site holds of a policy has changed.
+    Policy(PolicyId),
+    /// Nothing.
+    Nothing,
 }
 
 /// Why a payload of a batch was dropped.
@@ -88,7 +93,12 @@ impl SiteActor {
                     ReportAnswer::Vulnerabilities(rollup),
                 ))
             }
-            Report::Command(_) | Report::LeaseRequest(_) | Report::Policy(_) => Err(IngestError::NotTaken),
+            Report::Policy(report) => {
+                let (moved, row) = self.put_policy_report(batch, state, &report)?;
+                let effect = moved.map_or(ReportEffect::Nothing, ReportEffect::Policy);
+                Ok((effect, ReportAnswer::Policy(row.map(Box::new))))
+            }
+            Report::Command(_) | Report::LeaseRequest(_) => Err(IngestError::NotTaken),
         }
     }
 
@@ -98,6 +108,8 @@ impl SiteActor {
             match effect {
                 ReportEffect::Compliance(rollup) => self.tell_compliance(state, &rollup),
                 ReportEffect::Vulnerabilities(rollup) => self.tell_vulnerabilities(state, &rollup),
+                ReportEffect::Policy(policy) => self.policy_reported(state, policy),
+                ReportEffect::Nothing => {}
             }
         }
     }
