@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_model::audit::{AuditDraft, Detail};
+use arc_swap::ArcSwapOption;
+use hansa_model::audit::{AuditDraft, Checkpoint, Detail};
 use hansa_model::event::EventDraft;
 use hansa_model::machine::registry::Entry;
 use hansa_model::scope::Operator;
@@ -100,6 +101,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// What watchers are told.
     pub(crate) events: Arc<Events>,
+    /// The newest checkpoint of this node's audit log, for those who are to keep it.
+    pub(crate) checkpoint: ArcSwapOption<Checkpoint>,
 }
 
 impl Context {

@@ -10,7 +10,7 @@ use hansa_model::machine::rollout::{InvalidStaging, WrongState};
 use hansa_model::machine::rollup::InvalidRollup;
 use hansa_model::machine::snapshot::RemovalGuard;
 use hansa_model::site::SiteStatus;
-use hansa_model::{HostId, SiteId};
+use hansa_model::{AuditId, HostId, SiteId};
 
 /// The node cannot do it now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +51,30 @@ pub struct SiteNotFound(pub SiteId);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no host {0}")]
 pub struct HostNotFound(pub HostId);
+
+/// A read of one audit entry that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditEntryError {
+    /// No such entry, or none that the caller may see.
+    #[error("there is no audit entry {0}")]
+    NotFound(AuditId),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A read of the audit chain that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditChainError {
+    /// The chain holds entries about all sites.
+    #[error(
+        "Permission denied: your token is confined to some sites, the audit chain needs one for all sites"
+    )]
+    Confined,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
 
 /// A change of the sites' registry that was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -4,7 +4,8 @@
 //!   api, binary ──► Federation (facade, cheap to clone)
 //!                      │ calls, awaited                     reads, never queued
 //!                      ▼                                         │
-//!   Node ─┬─ Coordinator ── Site × n ──► Writer (storage)        ▼
+//!   Node ─┬─ Audit
+//!         ├─ Coordinator ── Site × n ──► Writer (storage)        ▼
 //!         │                  │  ▲                        Roster · Directory · ReadView
 //!         │             link tasks (transport)
 //!         ├─ SiteRole ─┬─ Inventory ──notice──► SyncQueue ◄──calls── Uplink's session
@@ -17,6 +18,7 @@
 //! store: a failed actor is started again from there, alone, and its siblings notice nothing. Each file
 //! holds one actor, its message enum first: the enum is the documentation.
 
+mod audit;
 mod connector;
 mod context;
 mod coordinator;

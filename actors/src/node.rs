@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Node                        starts downwards, stops upwards
+//! ├─ Audit                    follows the audit chain, signs checkpoints
 //! ├─ Coordinator              while the role is coordinator
 //! │  ├─ Site × n
 //! │  └─ Policies
@@ -19,7 +20,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hansa_model::audit::Detail;
 use hansa_model::directory::Shard;
 use hansa_model::enrollment::Role;
@@ -32,6 +33,7 @@ use hansa_transport::{CloseCode, Endpoint, EndpointConfig, Socket, TlsCertificat
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Notify;
 
+use crate::audit::{AuditActor, AuditReader};
 use crate::connector::Connectors;
 use crate::context::{Compute, Context, NodeConfig};
 use crate::coordinator::{Coordinator, CoordinatorActor};
@@ -127,6 +129,7 @@ impl Node {
             keyring,
             metrics: Metrics::new(),
             events,
+            checkpoint: ArcSwapOption::empty(),
         });
         let coordinator = Coordinator::new(Arc::clone(&context));
         let endpoint = match env.socket {
@@ -147,6 +150,7 @@ impl Node {
             site,
             endpoint: endpoint.clone(),
             endpoint_actor: Handle::new("endpoint"),
+            audit: AuditReader::default(),
             role: Arc::new(ArcSwap::from_pointee(role)),
             stamps: Arc::new(Mutex::new(Taken::default())),
         };
@@ -186,6 +190,8 @@ pub(crate) struct Tree {
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) endpoint_actor: Handle<EndpointMessage>,
     pub(crate) role: Arc<ArcSwap<Role>>,
+    /// What the audit log is searched by.
+    pub(crate) audit: AuditReader,
     /// Stamps of HTTP peers that were taken; after a restart they could be taken once more.
     pub(crate) stamps: Arc<Mutex<Taken>>,
 }
@@ -313,6 +319,7 @@ struct NodeActor {
 }
 
 struct NodeState {
+    audit: Children,
     role: Children,
     endpoint: Children,
 }
@@ -328,7 +335,14 @@ impl Actor for NodeActor {
         (): (),
     ) -> Result<NodeState, ActorProcessingErr> {
         let supervisor = myself.get_cell();
-        let mut state = NodeState { role: Children::default(), endpoint: Children::default() };
+        let mut state = NodeState {
+            audit: Children::default(),
+            role: Children::default(),
+            endpoint: Children::default(),
+        };
+        let context = Arc::clone(&self.tree.context);
+        let make = move || (AuditActor { context: Arc::clone(&context) }, ());
+        state.audit.start::<AuditActor, _>(supervisor.clone(), &Handle::new("audit"), make).await?;
         self.start_role(&mut state, &supervisor, **self.tree.role.load()).await?;
         if let Some(endpoint) = &self.tree.endpoint {
             let (context, endpoint) = (Arc::clone(&self.tree.context), endpoint.clone());
@@ -369,8 +383,12 @@ impl Actor for NodeActor {
         event: SupervisionEvent,
         state: &mut NodeState,
     ) -> Result<(), ActorProcessingErr> {
-        let of_endpoint = event.actor_cell().is_some_and(|cell| state.endpoint.holds(cell));
-        let children = if of_endpoint { &mut state.endpoint } else { &mut state.role };
+        let NodeState { audit, role, endpoint } = state;
+        let children = match event.actor_cell() {
+            Some(cell) if endpoint.holds(cell) => endpoint,
+            Some(cell) if audit.holds(cell) => audit,
+            Some(_) | None => role,
+        };
         Ok(children.on_event(event, myself.get_cell()).await?)
     }
 
@@ -381,6 +399,7 @@ impl Actor for NodeActor {
     ) -> Result<(), ActorProcessingErr> {
         state.endpoint.stop_all().await;
         state.role.stop_all().await;
+        state.audit.stop_all().await;
         Ok(())
     }
 }

@@ -191,6 +191,8 @@ pub(crate) struct SiteState {
 struct LiveLink {
     number: u64,
     link: Link,
+    /// Entries that the last checkpoint covers of which the site was told over this link.
+    checkpoint: u64,
     push: Option<PushLane>,
     _serving: Tied,
 }
@@ -375,6 +377,7 @@ impl SiteActor {
     async fn housekeeping(&self, state: &mut SiteState) -> Result<(), ActorProcessingErr> {
         self.offer_freed_hosts(state);
         self.tell_late_sync(state);
+        self.offer_checkpoint(state);
         let quiet = std::mem::replace(&mut state.quiet, true);
         if quiet {
             state.shard.settle(self.context.compute);

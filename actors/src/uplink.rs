@@ -376,6 +376,15 @@ impl Session {
             let answer = if matches!(message, Down::Resync) {
                 compare.notify_one();
                 continue;
+            } else if let Down::Checkpoint(checkpoint) = message {
+                // One that could not be kept is covered by the next.
+                if let Some(enrollment) = self.membership.enrollment() {
+                    let key = enrollment.coordinator_identity_key;
+                    if let Err(error) = crate::audit::keep(&self.context, key, checkpoint).await {
+                        debug!(%error, "a checkpoint of the coordinator was not kept");
+                    }
+                }
+                continue;
             } else if let Down::Push(push) = message {
                 match push.content().map_err(text)? {
                     Some(PushContent::Lease(lease)) => {
@@ -487,6 +496,7 @@ const fn name(message: &Down) -> &'static str {
         Down::DigestDiff(_) => "digest difference",
         Down::Push(_) => "push",
         Down::Resync => "resync",
+        Down::Checkpoint(_) => "checkpoint",
         Down::NotUnderstood { .. } => "not understood",
         Down::Unknown { .. } => "unknown kind",
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hansa_model::audit::AuditEntry;
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
 use hansa_model::id::PolicyId;
@@ -412,4 +413,24 @@ pub struct RolloutSite {
     pub wave: usize,
     /// How far it is now; of a rollout that is over, how far it is with that version.
     pub progress: Progress,
+}
+
+/// A page of the audit log, newest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditPageView {
+    /// The entries of the page.
+    pub entries: Vec<AuditEntry>,
+    /// All that match. Exact.
+    pub total: u64,
+}
+
+/// One link of the audit chain, for somebody who verifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainLink {
+    /// From one, without gaps.
+    pub number: u64,
+    /// The entry's draft as postcard: what the hash covers beside the number and the hash before.
+    pub draft: Vec<u8>,
+    /// The hash that the log gives for it.
+    pub hash: [u8; 32],
 }

@@ -10,9 +10,9 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
-    AccessError, CompleteError, EnrollError, HostNotFound, IngestError, InventoryError, LoginError,
-    OperatorAuthenticationError, ReadError, RefreshError, RegistryError, SiteAuthenticationError,
-    SiteNotFound, TrustError, Unavailable, WrongRole,
+    AccessError, AuditChainError, AuditEntryError, CompleteError, EnrollError, HostNotFound, IngestError,
+    InventoryError, LoginError, OperatorAuthenticationError, ReadError, RefreshError, RegistryError,
+    SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
@@ -213,6 +213,24 @@ impl From<SiteNotFound> for Problem {
 impl From<HostNotFound> for Problem {
     fn from(error: HostNotFound) -> Self {
         Self::new(Code::HostNotFound, error.to_string()).licensed()
+    }
+}
+
+impl From<AuditEntryError> for Problem {
+    fn from(error: AuditEntryError) -> Self {
+        match error {
+            AuditEntryError::NotFound(_) => Self::new(Code::AuditEntryNotFound, error.to_string()),
+            AuditEntryError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuditChainError> for Problem {
+    fn from(error: AuditChainError) -> Self {
+        match error {
+            AuditChainError::Confined => Self::new(Code::PermissionDenied, error.to_string()),
+            AuditChainError::Unavailable(error) => error.into(),
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie, SiteBea
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
-    access, events, hosts, identity, ingest, inventory, login, membership, operations, rollups, server, sites,
+    access, audit, events, hosts, identity, ingest, inventory, login, membership, operations, rollups,
+    server, sites,
 };
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
@@ -258,6 +259,38 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .query(rollups::SERIES_QUERY)
     .ok(schema::<rollups::VulnerabilityRollups>()),
+    // Audit log (contract B5, and ours: its chain and checkpoints).
+    Route::new(
+        Get,
+        "/api/v1/federation/audit",
+        Operator(Scope::AuditRead, read!(audit::list, as operator)),
+        "Lists what was done, newest first",
+    )
+    .query(audit::QUERY)
+    .ok(schema::<audit::AuditAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/audit/chain",
+        Operator(Scope::AuditRead, read!(audit::chain, as operator)),
+        "Shows the links of the audit chain, for whoever verifies it",
+    )
+    .query(audit::CHAIN_QUERY)
+    .ok(schema::<audit::ChainAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/audit/{entry_id}",
+        Operator(Scope::AuditRead, read!(audit::show, as operator)),
+        "Shows an entry of the audit log",
+    )
+    .ok(schema::<audit::AuditEntryAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/audit-checkpoints",
+        Operator(Scope::AuditRead, read!(audit::checkpoints, any operator)),
+        "Lists the checkpoints of this node's audit log, newest first",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<audit::CheckpointsAnswer>()),
     // What sites push over HTTP (contract B6).
     Route::new(
         Post,
@@ -337,6 +370,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "Sends this site's whole directory again",
     )
     .ok(schema::<membership::QueueAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/audit-checkpoints",
+        Operator(Scope::SiteRead, read!(audit::kept_checkpoints, any operator)),
+        "Lists the checkpoints of the coordinator's audit log that this site keeps, newest first",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<audit::CheckpointsAnswer>()),
     // A site's own hosts (architecture 9).
     Route::new(
         Get,

@@ -21,6 +21,8 @@ pub const SOCKET_FILE: &str = "hansa.sock";
 
 /// Time to find out that nobody listens.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Bytes of one line of a stream; an event has far fewer.
+const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time between two pieces of an answer. A bulk import answers when its last row is on disk.
 const READ_WAIT_MAX: Duration = Duration::from_secs(120);
 
@@ -95,6 +97,24 @@ impl Client {
         self.send(Method::GET, path, query, None).await
     }
 
+    /// Reads an answer line by line, as it comes. It may have no end.
+    ///
+    /// # Errors
+    /// Refused or unreachable.
+    pub async fn lines(&self, path: &str, query: &[(&str, String)]) -> Result<Lines, Failure> {
+        let request = self.request(Method::GET, path, query);
+        let request = request.header(reqwest::header::ACCEPT, "application/x-ndjson");
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let exit = Exit::of_status(status);
+        if exit != Exit::Done {
+            let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+            let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+            return Err(refusal(exit, status, &body, None));
+        }
+        Ok(Lines { client: self.clone(), response, buffer: Vec::new() })
+    }
+
     /// Sends a JSON body; none sends no body.
     ///
     /// # Errors
@@ -133,15 +153,7 @@ impl Client {
         query: &[(&str, String)],
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Answer, Failure> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
-        }
+        let mut request = self.request(method, path, query);
         if let Some((content_type, bytes)) = body {
             request = request.header(reqwest::header::CONTENT_TYPE, content_type).body(bytes);
         }
@@ -163,6 +175,19 @@ impl Client {
         }
     }
 
+    fn request(&self, method: Method, path: &str, query: &[(&str, String)]) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let reason = deepest_cause(error);
         let what = if error.is_timeout() {
@@ -171,6 +196,38 @@ impl Client {
             format!("{} cannot be reached: {reason}", self.name)
         };
         Failure::new(Exit::Unreachable, what).next("hansa serve, or check --addr and --data-dir")
+    }
+}
+
+/// The lines of an answer that is still being written.
+#[derive(Debug)]
+pub struct Lines {
+    client: Client,
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end; none at the end of the answer. A last line without an end is dropped:
+    /// it was cut off.
+    ///
+    /// # Errors
+    /// The node went away, or sends a line that never ends.
+    pub async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
+            }
+            if self.buffer.len() > LINE_BYTES_MAX {
+                return Err(Failure::new(Exit::Failed, "the node sends a line that is too long"));
+            }
+            match self.response.chunk().await {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.client.unreachable(&error)),
+            }
+        }
     }
 }
 

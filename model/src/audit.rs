@@ -84,6 +84,45 @@ pub struct AuditEntry {
     pub hash: [u8; 32],
 }
 
+/// The first fields of a stored entry, read in place: what a log is filtered by.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AuditHead<'a> {
+    /// See [`AuditEntry::number`].
+    pub number: u64,
+    /// See [`AuditDraft::id`].
+    pub id: AuditId,
+    /// See [`AuditDraft::created_at`].
+    pub created_at: Timestamp,
+    /// See [`AuditDraft::operation`].
+    pub operation: &'a str,
+    /// See [`AuditDraft::actor_userid`].
+    pub actor_userid: Option<&'a str>,
+    /// See [`AuditDraft::target_site_id`].
+    pub target_site_id: Option<SiteId>,
+}
+
+impl<'a> AuditHead<'a> {
+    /// Reads the head of a stored entry's postcard bytes; none when they are not one.
+    pub fn of(entry: &'a [u8]) -> Option<Self> {
+        postcard::take_from_bytes(entry).ok().map(|(head, _)| head)
+    }
+}
+
+/// What is asked of the audit log. All conditions must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditFilter {
+    /// About exactly this site.
+    pub site: Option<SiteId>,
+    /// Exactly this operation.
+    pub operation: Option<String>,
+    /// By exactly this actor.
+    pub actor_userid: Option<String>,
+    /// Then or later.
+    pub since: Option<Timestamp>,
+    /// Earlier than then.
+    pub until: Option<Timestamp>,
+}
+
 /// The hash of an entry: SHA-256 over the previous entry's hash (32 zero bytes before the first), its
 /// number in little-endian, and the draft's postcard bytes.
 pub fn chain(previous: &[u8; 32], number: u64, draft_bytes: &[u8]) -> [u8; 32] {
@@ -187,6 +226,11 @@ impl Verification {
         Self { checkpoints: ahead, ..Self::default() }
     }
 
+    /// Begins after an entry that is known to be right.
+    pub const fn after(number: u64, hash: [u8; 32]) -> Self {
+        Self { number, hash, checkpoints: BTreeMap::new(), met: 0 }
+    }
+
     /// The next entry: its number, its draft's postcard bytes, and the hash that the log gives for it.
     ///
     /// # Errors
@@ -242,6 +286,31 @@ mod tests {
         let expected = format!("hansa audit checkpoint 1\n7\n{}\n60000000\n", "ab".repeat(32));
 
         assert_eq!(checkpoint.signed_text(), expected);
+    }
+
+    #[test]
+    fn the_head_of_an_entry_is_its_first_fields() {
+        let entry = AuditEntry {
+            number: 300,
+            draft: AuditDraft {
+                id: AuditId(uuid::Uuid::from_u128(7)),
+                created_at: Timestamp::from_secs(-5),
+                operation: "site_updated".to_owned(),
+                actor_userid: Some("anna".to_owned()),
+                target_site_id: Some(SiteId(uuid::Uuid::from_u128(8))),
+                target_site_name: None,
+                target_host_id: None,
+                details: BTreeMap::new(),
+            },
+            hash: [1; 32],
+        };
+        let bytes = postcard::to_stdvec(&entry).unwrap();
+
+        let head = AuditHead::of(&bytes).unwrap();
+
+        assert_eq!((head.number, head.id, head.created_at), (300, entry.draft.id, entry.draft.created_at));
+        assert_eq!((head.operation, head.actor_userid), ("site_updated", Some("anna")));
+        assert_eq!(head.target_site_id, entry.draft.target_site_id);
     }
 
     proptest! {

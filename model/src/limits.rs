@@ -432,8 +432,15 @@ pub mod audit {
     pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
     /// Newest checkpoints shown by one call.
     pub const CHECKPOINTS_LISTED_MAX: usize = 1_000;
-    /// Bytes of a checkpoint's signature (Ed25519).
-    pub const SIGNATURE_BYTES: usize = 64;
+    /// Between two looks whether a checkpoint is due. A look reads one record.
+    pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+    /// Entries verified at one look: about 50 ms of work, so that a long log after an upgrade stops nobody.
+    pub const VERIFIED_AT_ONCE_MAX: usize = 25_000;
+    /// Checkpoints of its coordinator that a site keeps; the oldest go first, as each later one covers them.
+    /// One every five minutes: they reach back more than a month, in 2.5 MB.
+    pub const KEPT_MAX: usize = 10_000;
+    /// Operations that one audit entry may name have at most 64 characters (contract 9).
+    pub const OPERATION_BYTES_MAX: usize = 64;
 }
 
 /// Actors and the writer.

@@ -13,6 +13,7 @@
 //! Deliberately absent: any decision about what to store, and any engine type in a signature. The file
 //! and its failures are a trait ([`disk::Disk`]), so that simulations and fault tests bring their own.
 
+pub mod audit;
 pub mod backup;
 pub mod batch;
 pub mod check;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use hansa_model::{Entropy, limits};
 use tokio::sync::oneshot;
 
+pub use audit::{FollowedAudit, follow_backup, follow_stopped};
 pub use backup::{BackupReport, restore};
 pub use batch::{Batch, Lane, Receipt};
 pub use check::{CheckReport, check_stopped};

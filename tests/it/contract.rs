@@ -516,8 +516,6 @@ async fn documented_routes_of_later_issues_answer_404() {
         "POST /commands/dispatch".to_owned(),
         "GET /commands".to_owned(),
         format!("GET /commands/{id}"),
-        "GET /audit".to_owned(),
-        format!("GET /audit/{id}"),
         "GET /alerts".to_owned(),
         format!("POST /alerts/{id}/acknowledge"),
         "GET /alert-config".to_owned(),

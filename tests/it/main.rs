@@ -1,6 +1,8 @@
 //! Whole nodes: one module per promise.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod dev;

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use hansa_model::audit::Checkpoint;
 use hansa_model::secret::TokenHash;
 use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Position};
 use hansa_model::{Secret, SiteId};
@@ -37,6 +38,7 @@ mod kind {
     pub(super) const DIGEST_DIFF: u16 = 0x0106;
     pub(super) const PUSH: u16 = 0x0107;
     pub(super) const RESYNC: u16 = 0x0108;
+    pub(super) const CHECKPOINT: u16 = 0x0109;
 }
 
 /// What a site sends.
@@ -85,6 +87,9 @@ pub enum Down {
     Push(Push),
     /// Asks the site for a [`Up::Digest`].
     Resync,
+    /// How the coordinator's audit log ends, signed, for the site to keep. On the push lane; without an
+    /// answer, as the next one covers it.
+    Checkpoint(Checkpoint),
     /// The coordinator does not know a kind that it received.
     NotUnderstood {
         /// The kind received.
@@ -304,6 +309,7 @@ impl Down {
             Self::DigestDiff(message) => frame(kind::DIGEST_DIFF, message),
             Self::Push(message) => frame(kind::PUSH, message),
             Self::Resync => frame(kind::RESYNC, &()),
+            Self::Checkpoint(checkpoint) => frame(kind::CHECKPOINT, checkpoint),
             Self::NotUnderstood { kind } | Self::Unknown { kind } => frame(kind::NOT_UNDERSTOOD, kind),
         }
     }
@@ -323,6 +329,7 @@ impl Down {
             kind::DIGEST_DIFF => Self::DigestDiff(decode(*kind, payload)?),
             kind::PUSH => Self::Push(decode(*kind, payload)?),
             kind::RESYNC => Self::Resync,
+            kind::CHECKPOINT => Self::Checkpoint(decode(*kind, payload)?),
             kind::NOT_UNDERSTOOD => Self::NotUnderstood { kind: decode(*kind, payload)? },
             kind => Self::Unknown { kind },
         })

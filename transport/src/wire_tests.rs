@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use hansa_model::audit::Checkpoint;
 use hansa_model::host::HostChange;
 use hansa_model::secret::hex;
 
@@ -119,6 +120,15 @@ fn golden_down() -> Vec<(Down, &'static str)> {
             "08000000010701 09 02 027879".to_owned(),
         ),
         (Down::Resync, "03000000010801".to_owned()),
+        (
+            Down::Checkpoint(Checkpoint {
+                number: 300,
+                hash: [0xab; 32],
+                at: hansa_model::Timestamp::from_micros(-1),
+                signature: vec![0xcd; 2],
+            }),
+            format!("29000000010901 ac02 {} 01 02cdcd", "ab".repeat(32)),
+        ),
         (Down::NotUnderstood { kind: 3 }, "04000000010000 03".to_owned()),
     ];
     texts.into_iter().map(|(message, text)| (message, &*text.leak())).collect()

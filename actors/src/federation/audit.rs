@@ -1,9 +1,15 @@
 //! The facade's part about the audit log and live events.
 
-use hansa_model::Timestamp;
+use hansa_model::audit::{AuditEntry, AuditFilter, Checkpoint, KeptCheckpoint};
+use hansa_model::scope::Operator;
+use hansa_model::{AuditId, Timestamp};
+use hansa_storage::{Order, table};
+use hansa_transport::PublicKey;
 
 use super::Federation;
+use crate::error::{AuditChainError, AuditEntryError, Unavailable};
 use crate::events::{EventReader, EventsStart};
+use crate::view::{AuditPageView, ChainLink};
 
 impl Federation {
     /// The present instant, by the node's clock.
@@ -15,5 +21,71 @@ impl Federation {
     /// [`hansa_model::event::Event::is_visible_to`] of each.
     pub fn events(&self, start: EventsStart) -> EventReader {
         self.tree.context.events.reader(start)
+    }
+
+    /// A page of the audit log, newest first. Who may see some sites only sees the entries about them.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub fn audit(
+        &self,
+        operator: &Operator,
+        filter: &AuditFilter,
+        offset: u64,
+        limit: usize,
+    ) -> Result<AuditPageView, Unavailable> {
+        let (entries, total) = self.tree.audit.page(&self.tree.context, operator, filter, offset, limit)?;
+        Ok(AuditPageView { entries, total })
+    }
+
+    /// One entry of the audit log.
+    ///
+    /// # Errors
+    /// There is none, or the operator may not see it.
+    pub fn audit_entry(&self, operator: &Operator, id: AuditId) -> Result<AuditEntry, AuditEntryError> {
+        let found = self.tree.audit.find(&self.tree.context, operator, id)?;
+        found.ok_or(AuditEntryError::NotFound(id))
+    }
+
+    /// At most `limit` links of the audit chain after a number, for somebody who verifies it.
+    ///
+    /// # Errors
+    /// The operator may not see every site, or the store did not answer.
+    pub fn audit_chain(
+        &self,
+        operator: &Operator,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<ChainLink>, AuditChainError> {
+        if operator.sites.is_some() {
+            return Err(AuditChainError::Confined);
+        }
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        Ok(crate::audit::links(&view, after, limit)?)
+    }
+
+    /// The newest `limit` checkpoints that this node has made of its own audit log, newest first.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub fn audit_checkpoints(&self, limit: usize) -> Result<Vec<Checkpoint>, Unavailable> {
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let newest = view.page::<table::AuditCheckpoints>(.., Order::Descending, limit);
+        Ok(newest.map_err(|_| Unavailable::Storage)?.into_iter().map(|(_, checkpoint)| checkpoint).collect())
+    }
+
+    /// A public identity key in PEM, for people to compare; empty for bytes that are none.
+    pub fn key_pem(&self, key: &[u8; 32]) -> String {
+        PublicKey::from_bytes(*key).map_or_else(|_| String::new(), |key| key.to_pem())
+    }
+
+    /// The newest `limit` checkpoints that this site keeps of its coordinator's audit log, newest first.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub fn coordinator_checkpoints(&self, limit: usize) -> Result<Vec<KeptCheckpoint>, Unavailable> {
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let newest = view.page::<table::CoordinatorCheckpoints>(.., Order::Descending, limit);
+        Ok(newest.map_err(|_| Unavailable::Storage)?.into_iter().map(|(_, kept)| kept).collect())
     }
 }

@@ -41,7 +41,7 @@ impl SiteActor {
         state.deliveries.link_lost();
         let number = state.links;
         let serving = Tied::spawn(crate::endpoint::serve_link(myself.clone(), link.clone(), number, control));
-        state.link = Some(LiveLink { number, link, push: None, _serving: serving });
+        state.link = Some(LiveLink { number, link, checkpoint: 0, push: None, _serving: serving });
         state.publish();
         Ok(state.sync.position)
     }
@@ -59,6 +59,18 @@ impl SiteActor {
 }
 
 impl SiteActor {
+    /// Gives the site the newest checkpoint of our audit log to keep, if it has not had it over this link.
+    pub(super) fn offer_checkpoint(&self, state: &mut SiteState) {
+        let Some(live) = state.link.as_mut() else { return };
+        let (Some(push), Some(checkpoint)) = (live.push.as_ref(), self.context.checkpoint.load_full()) else {
+            return;
+        };
+        if checkpoint.number > live.checkpoint && push.send(Down::Checkpoint((*checkpoint).clone()).encode())
+        {
+            live.checkpoint = checkpoint.number;
+        }
+    }
+
     /// Asks the site to compare digests when hosts were given up since it was refused some: it then sends
     /// again what it holds and we do not.
     pub(super) fn offer_freed_hosts(&self, state: &mut SiteState) {

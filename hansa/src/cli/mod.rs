@@ -4,7 +4,9 @@
 //! to standard output, everything else to standard error, and the exit codes are those of
 //! [`failure::Exit`].
 
+mod audit;
 pub mod connection;
+mod events;
 pub mod failure;
 mod host;
 mod identity;
@@ -65,6 +67,10 @@ pub enum Command {
     Join(join::JoinArgs),
     /// Hosts of the whole federation, asked at the coordinator.
     Host(host::HostArgs),
+    /// What was done, by whom, and whether the log of it is what was written.
+    Audit(audit::AuditArgs),
+    /// What happens on a node, as it happens.
+    Events(events::EventsArgs),
     /// Brings hosts from a file into this site: Ansible facts, osquery results, CSV, NDJSON.
     Import(import::ImportArgs),
     /// Sends everything this site holds to the coordinator again.
@@ -120,6 +126,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Site(args) => site::run(args).await,
         Command::Join(args) => join::run(args).await,
         Command::Host(args) => host::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
+        Command::Events(args) => events::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Resync(args) => queue::resync(args).await,
         Command::Queue(args) => queue::run(args).await,

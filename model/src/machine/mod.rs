@@ -4,6 +4,7 @@
 //! shell commits, and only then takes the next state over.
 
 pub mod alert;
+pub mod audit_index;
 pub mod checkpoints;
 pub mod delivery;
 pub mod event_ring;
