@@ -22,7 +22,7 @@ use tracing::{debug, info};
 
 use crate::context::Context;
 use crate::error::{CompleteError, RegistryError, Unavailable};
-use crate::persistence::{self, COVERED, SiteFold, SiteLog};
+use crate::persistence::{self, COMPLETE_FROM, COVERED, SiteFold, SiteLog};
 use crate::policies::PoliciesActor;
 use crate::roster::{Member, Roster};
 use crate::site::{CompleteFailure, CompleteRequest, SiteActor, SiteArguments, SiteMessage};
@@ -434,10 +434,15 @@ impl CoordinatorActor {
         let Ok(oldest) = view.log_start::<table::IngestLog>() else { return };
         let mut delete_to = oldest.unwrap_or(floor);
         let from = delete_to;
+        let Ok(noted) = view.get::<table::Settings>(COMPLETE_FROM) else { return };
+        let mut complete_from = noted.and_then(|text| text.parse::<i64>().ok()).unwrap_or(i64::MIN);
         let scanned = view.for_each_from::<table::IngestLog>(from, |position, body| {
-            let old = persistence::record_time(body).is_some_and(|at| at < keep_from);
-            if old && position < floor {
+            let at = persistence::record_time(body).filter(|at| *at < keep_from);
+            if let Some(at) = at
+                && position < floor
+            {
                 delete_to = position + 1;
+                complete_from = complete_from.max(at.as_micros());
                 std::ops::ControlFlow::Continue(())
             } else {
                 std::ops::ControlFlow::Break(())
@@ -451,6 +456,7 @@ impl CoordinatorActor {
         batch.put::<table::Settings>(FLOOR, &floor.to_string());
         if delete_to > from {
             batch.delete_log::<table::IngestLog>(from..delete_to);
+            batch.put::<table::Settings>(COMPLETE_FROM, &complete_from.to_string());
         }
         if let Err(error) = context.store_batch(Lane::Control, batch).await {
             debug!(%error, "log not folded away; the next pass tries again");

@@ -4,6 +4,7 @@
 //! exhaustive match of the api crate.
 
 use hansa_model::id::{PolicyId, RolloutId};
+use hansa_model::machine::past::NotKept;
 use hansa_model::machine::policy::PolicyRejection;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
 use hansa_model::machine::rollout::{InvalidStaging, WrongState};
@@ -323,6 +324,20 @@ pub enum TrustError {
     /// No key has this name.
     #[error("there is no trusted peer of this name")]
     NotFound,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A read of the past that failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PastError {
+    /// The host was not there, or the operator may not see it.
+    #[error(transparent)]
+    HostNotFound(#[from] HostNotFound),
+    /// The moment lies before what is kept. Ask for a later one.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

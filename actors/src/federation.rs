@@ -6,6 +6,7 @@
 
 mod audit;
 mod operators;
+mod past;
 mod policies;
 mod rollups;
 
@@ -28,6 +29,7 @@ use hansa_transport::PublicKey;
 use hansa_transport::certificate::verify_request;
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
+use tokio::sync::Semaphore;
 
 use crate::enroll::EnrollRequest;
 use crate::error::{
@@ -68,12 +70,14 @@ pub struct Federation {
     tree: Tree,
     operators: Arc<Operators>,
     root: ActorRef<NodeMessage>,
+    past_reads: Arc<Semaphore>,
 }
 
 // Operators and operations.
 impl Federation {
-    pub(crate) const fn new(tree: Tree, operators: Arc<Operators>, root: ActorRef<NodeMessage>) -> Self {
-        Self { tree, operators, root }
+    pub(crate) fn new(tree: Tree, operators: Arc<Operators>, root: ActorRef<NodeMessage>) -> Self {
+        let past_reads = Arc::new(Semaphore::new(hansa_model::limits::past::READS_MAX));
+        Self { tree, operators, root, past_reads }
     }
 
     /// Version of this software.

@@ -23,6 +23,10 @@ use hansa_model::secret::TokenHash;
 /// The key of single records.
 pub(crate) const SELF: &str = "self";
 
+/// The setting with the time of the newest record that was folded away, in microseconds: from then on the
+/// ingest log has every change.
+pub(crate) const COMPLETE_FROM: &str = "ingest_complete_from";
+
 /// Where one shard's rows lie.
 pub(crate) trait Fold: Send + Sync {
     /// Reads the head of the last checkpoint.

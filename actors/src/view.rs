@@ -8,6 +8,7 @@ use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
 use hansa_model::id::PolicyId;
 use hansa_model::machine::link::Connection;
+use hansa_model::machine::past::PastChange;
 use hansa_model::machine::policy::Plan;
 use hansa_model::machine::rollout::{Progress, Staging};
 use hansa_model::machine::rollup::SiteRollups;
@@ -17,7 +18,7 @@ use hansa_model::rollup::{ComplianceRollup, Totals, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::secret::TokenHash;
 use hansa_model::site::{Site, SiteStatus, SiteSync, SyncEvent};
-use hansa_model::{Host, Secret, SiteId, SiteName, Timestamp};
+use hansa_model::{Host, HostId, Secret, SiteId, SiteName, Timestamp};
 
 /// A site's row and what the site last reported.
 #[derive(Debug, Clone)]
@@ -121,13 +122,26 @@ pub struct HostView {
     pub site: Option<Arc<Site>>,
 }
 
+/// What changed at one host.
+#[derive(Debug, Clone)]
+pub struct HistoryView {
+    /// The host.
+    pub host_id: HostId,
+    /// The changes, newest first.
+    pub changes: Vec<PastChange>,
+    /// Whether the log keeps older ones than the answer has.
+    pub more: bool,
+    /// The instant from which on every change is kept; none when nothing was folded away yet.
+    pub kept_from: Option<Timestamp>,
+}
+
 /// A row that was not applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Skipped {
     /// Place in the call, from zero.
     pub index: usize,
     /// The id as sent, if it is one.
-    pub host_id: Option<hansa_model::HostId>,
+    pub host_id: Option<HostId>,
     /// Why.
     pub error: SkippedEntry,
 }

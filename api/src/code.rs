@@ -67,6 +67,7 @@ codes! {
     SiteNotFound "site_not_found" NOT_FOUND "There is no such site"
     HostNotFound "host_not_found" NOT_FOUND "There is no such host"
     AuditEntryNotFound "audit_entry_not_found" NOT_FOUND "There is no such audit entry"
+    PastNotKept "past_not_kept" GONE "The past is no longer kept so far"
     PeerNotFound "peer_not_found" NOT_FOUND "There is no such trusted peer"
     UserNotFound "user_not_found" NOT_FOUND "There is no such user"
     ApiKeyNotFound "api_key_not_found" NOT_FOUND "There is no such API key"

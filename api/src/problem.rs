@@ -11,8 +11,8 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
     AccessError, AuditChainError, AuditEntryError, CompleteError, EnrollError, HostNotFound, IngestError,
-    InventoryError, LoginError, OperatorAuthenticationError, ReadError, RefreshError, RegistryError,
-    SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
+    InventoryError, LoginError, OperatorAuthenticationError, PastError, ReadError, RefreshError,
+    RegistryError, SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
@@ -230,6 +230,18 @@ impl From<AuditChainError> for Problem {
         match error {
             AuditChainError::Confined => Self::new(Code::PermissionDenied, error.to_string()),
             AuditChainError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
+impl From<PastError> for Problem {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::HostNotFound(missing) => missing.into(),
+            PastError::NotKept(not_kept) => Self::new(Code::PastNotKept, not_kept.to_string())
+                .with("earliest", not_kept.earliest.to_string())
+                .licensed(),
+            PastError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }
@@ -470,6 +482,9 @@ mod tests {
     use hansa_model::enrollment::Role;
     use hansa_model::{HostId, SiteId};
 
+    use hansa_model::Timestamp;
+    use hansa_model::machine::past::NotKept;
+
     use super::*;
 
     fn line(problem: &Problem) -> String {
@@ -521,6 +536,7 @@ mod tests {
             SiteAuthenticationError::Signature.into(),
             ReadError::from(SiteNotFound(site)).into(),
             ReadError::from(HostNotFound(host)).into(),
+            PastError::from(NotKept { earliest: Timestamp::from_secs(1_795_000_000) }).into(),
             RegistryError::NameTaken.into(),
             RegistryError::IdentityTaken.into(),
             RegistryError::Confined.into(),

@@ -12,7 +12,7 @@ use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie, SiteBea
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
-    access, audit, events, hosts, identity, ingest, inventory, login, membership, operations, rollups,
+    access, audit, events, hosts, identity, ingest, inventory, login, membership, operations, past, rollups,
     server, sites,
 };
 
@@ -214,10 +214,19 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::new(
         Get,
         "/api/v1/federation/hosts/{host_id}",
-        Operator(Scope::HostsRead, read!(hosts::show, as operator)),
+        Operator(Scope::HostsRead, act!(hosts::show, as operator)),
         "Shows a host and the site that holds it",
     )
+    .query(past::HOST_QUERY)
     .ok(schema::<hosts::HostAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/hosts/{host_id}/history",
+        Operator(Scope::HostsRead, act!(past::history, as operator)),
+        "Lists what changed at a host",
+    )
+    .query(past::HISTORY_QUERY)
+    .ok(schema::<past::HistoryAnswer>()),
     // Rollups (contract B3).
     Route::new(
         Get,

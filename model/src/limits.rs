@@ -533,6 +533,18 @@ pub mod access {
     pub const LOGINS_SWEPT: usize = 16;
 }
 
+/// Reads of the past.
+pub mod past {
+    /// Reads at once. Each walks the kept log with one processor; more would take them from ingest.
+    pub const READS_MAX: usize = 2;
+    /// Bytes of log that are read before other work may go on; about 10 ms.
+    pub const SLICE_BYTES: usize = 16 * 1024 * 1024;
+    /// Changes of one answer when no number is asked for.
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Changes of one answer at most; each names at most 14 members with two values.
+    pub const LIMIT_MAX: usize = 1_000;
+}
+
 /// Issuers of operator tokens beside the node itself.
 pub mod issuer {
     use super::Duration;

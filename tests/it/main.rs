@@ -18,6 +18,7 @@ mod http_peer;
 mod kill;
 #[cfg(test)]
 mod operators;
+mod past;
 #[cfg(test)]
 mod quic_peer;
 #[cfg(test)]

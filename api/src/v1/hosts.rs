@@ -1,5 +1,7 @@
 //! Host search and detail at the coordinator (contract B3 and 6.3).
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hansa_model::directory::{Cursor, Filter, InvalidQuery, OrderBy, Query as DirectoryQuery, Start};
@@ -214,9 +216,12 @@ pub(crate) fn search(request: &Request, operator: &Operator) -> Result<Answer, P
     })
 }
 
-pub(crate) fn show(request: &Request, operator: &Operator) -> Result<Answer, Problem> {
+pub(crate) async fn show(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
     let id: HostId = request.id("host_id")?;
-    let view = request.federation.host(operator, id)?;
+    let view = match request.query()?.instant("at")? {
+        Some(at) => request.federation.host_at(&operator, id, at).await?,
+        None => request.federation.host(&operator, id)?,
+    };
     let url = view.site.as_ref().map(|site| site.url.trim_end_matches('/')).filter(|url| !url.is_empty());
     Answer::ok(&HostAnswer {
         licensed: Licensed,

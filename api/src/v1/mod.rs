@@ -10,6 +10,7 @@ pub(crate) mod inventory;
 pub(crate) mod login;
 pub(crate) mod membership;
 pub(crate) mod operations;
+pub(crate) mod past;
 pub(crate) mod rollups;
 pub(crate) mod server;
 pub(crate) mod sites;

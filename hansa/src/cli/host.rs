@@ -18,7 +18,7 @@ const INVENTORY: &str = "/api/v1/site/hosts";
 /// Flags of `hansa host`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  hansa host search web --site berlin --status up\n  \
-    hansa host search --os-family debian --order-by last_seen --limit 10 -o json\n  hansa host show ID")]
+    hansa host search --os-family debian --order-by last_seen --limit 10 -o json\n  hansa host show ID --at 2026-11-20T08:00:00Z\n  hansa host history ID")]
 pub struct HostArgs {
     #[command(flatten)]
     connection: Connection,
@@ -34,6 +34,17 @@ enum HostVerb {
     Show {
         /// The host's id.
         id: HostId,
+        /// As it was at this instant, RFC 3339; as far back as the coordinator keeps its log.
+        #[arg(long, value_name = "TIME")]
+        at: Option<Timestamp>,
+    },
+    /// Lists what changed at a host, newest first, as far back as the coordinator keeps its log.
+    History {
+        /// The host's id.
+        id: HostId,
+        /// Changes to show, 1 to 1000.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
     },
 }
 
@@ -100,6 +111,13 @@ const SHEET: &[Column] = &[
     Column { heading: "details", cell: |host| field(host, "site_detail_url") },
 ];
 
+const CHANGE: &[Column] = &[
+    Column { heading: "AT", cell: |change| field(change, "at") },
+    Column { heading: "CHANGE", cell: |change| field(change, "change") },
+    Column { heading: "WHAT", cell: members },
+    Column { heading: "SITE", cell: |change| field(change, "site_id") },
+];
+
 const ROW: &[Column] = &[
     Column { heading: "FQDN", cell: |host| field(host, "fqdn") },
     Column { heading: "IPV4", cell: |host| field(host, "ipv4") },
@@ -114,7 +132,8 @@ pub(crate) async fn run(args: HostArgs) -> Result<(), Failure> {
     let access = args.connection.open().await?;
     let ended = match args.verb {
         HostVerb::Search(search) => find(access.client(), args.connection.output, &search).await,
-        HostVerb::Show { id } => show(access.client(), args.connection.output, id).await,
+        HostVerb::Show { id, at } => show(access.client(), args.connection.output, id, at).await,
+        HostVerb::History { id, limit } => history(access.client(), args.connection.output, id, limit).await,
     };
     access.close().await;
     ended
@@ -183,8 +202,9 @@ async fn name_sites(client: &Client, answer: &mut Answer) {
     }
 }
 
-async fn show(client: &Client, format: Format, id: HostId) -> Result<(), Failure> {
-    let mut answer = client.get(&format!("{HOSTS}/{id}"), &[]).await?;
+async fn show(client: &Client, format: Format, id: HostId, at: Option<Timestamp>) -> Result<(), Failure> {
+    let query: Vec<_> = at.map(|at| ("at", at.to_string())).into_iter().collect();
+    let mut answer = client.get(&format!("{HOSTS}/{id}"), &query).await?;
     let site = answer.json.get("site").map(|site| field(site, "name"));
     let url = answer.json.get("site_detail_url").cloned();
     if let Some(host) = answer.json.get_mut("host").and_then(Value::as_object_mut) {
@@ -192,6 +212,31 @@ async fn show(client: &Client, format: Format, id: HostId) -> Result<(), Failure
         host.extend(url.map(|url| ("site_detail_url".to_owned(), url)));
     }
     output::item(format, &answer, Some("host"), SHEET)
+}
+
+async fn history(client: &Client, format: Format, id: HostId, limit: usize) -> Result<(), Failure> {
+    let answer = client.get(&format!("{HOSTS}/{id}/history"), &[("limit", limit.to_string())]).await?;
+    output::list(format, &answer, "changes", CHANGE)?;
+    if format == Format::Table {
+        if answer.json.get("more") == Some(&Value::Bool(true)) {
+            note("older changes are kept: --limit shows more");
+        }
+        match answer.json.get("kept_from").and_then(Value::as_str) {
+            Some(from) => note(&format!("every change since {from} is kept")),
+            None => note("every change since the beginning is kept"),
+        }
+    }
+    Ok(())
+}
+
+/// What changed, as `member: from → to`.
+fn members(change: &Value) -> String {
+    let list = change.get("members").and_then(Value::as_array).into_iter().flatten();
+    let shown = |member: &Value| {
+        let (from, to) = (field(member, "from"), field(member, "to"));
+        format!("{}: {from} → {to}", field(member, "member"))
+    };
+    list.map(shown).collect::<Vec<_>>().join("\n")
 }
 
 fn system(host: &Value) -> String {

@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod issuer;
 pub mod link;
 pub mod outbox;
+pub mod past;
 pub mod policy;
 pub mod registry;
 pub mod rollout;
