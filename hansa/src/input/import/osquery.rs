@@ -107,10 +107,11 @@ fn tells_all_addresses(line: &Map<String, Value>) -> bool {
     complete.into_iter().any(|row| own_address(row).is_some())
 }
 
-/// The address in a row of `interface_addresses`, alone or joined. A row of `arp_cache` has a column `mac` and
-/// tells a neighbour's address.
+/// The address in a row of `interface_addresses`, alone or joined. A row of `arp_cache` has a column `mac` too
+/// and tells a neighbour's address; one that is joined with `interface_details` has what no neighbour has.
 fn own_address(row: &Map<String, Value>) -> Option<InterfaceAddress> {
-    if row.contains_key("mac") {
+    let is_own = ["mask", "broadcast", "mtu"].iter().any(|column| row.contains_key(*column));
+    if row.contains_key("mac") && !is_own {
         return None;
     }
     InterfaceAddress::parse(&text(row, "interface")?, &text(row, "address")?)

@@ -184,6 +184,35 @@ fn address_of_a_neighbour_is_not_the_hosts() {
 }
 
 #[test]
+fn address_joined_with_its_interface_is_the_hosts() {
+    // `select *` of two tables: osquery writes the columns of both, so some names come twice.
+    let imported = log(&[
+        r#""action":"added","columns":{"interface":"eth0","mac":"52:54:00:00:00:01","type":"1","mtu":"1500","interface":"eth0","address":"10.0.0.4","mask":"255.255.255.0","broadcast":"10.0.0.255","type":"dhcp"}"#,
+    ]);
+
+    assert_eq!(hosts(&imported)[0].ipv4.as_deref(), Some("10.0.0.4"));
+}
+
+#[test]
+fn osqueryd_lines_of_old_versions_and_batches_are_understood() {
+    // Numbers as texts, slashes escaped, an empty list as an empty text, and a status line between.
+    let log = concat!(
+        r#"{"diffResults":{"removed":"","added":[{"interface":"eth0","address":"10.0.0.5","mask":"255.255.255.0"}]},"name":"pack\/inventory\/addresses","hostIdentifier":"web-1.example.com","calendarTime":"Sun Nov 22 03:50:25 2026 UTC","unixTime":"1795319425","epoch":"0","counter":"3","decorations":{"host_uuid":"5D2F7C6A-1B3E-4F80-9A7B-2C4D6E8F0A1B","hostname":"web-1.example.com"}}"#,
+        "\n",
+        r#"{"hostIdentifier":"web-1.example.com","calendarTime":"Sun Nov 22 03:50:26 2026 UTC","unixTime":"1795319426","severity":"0","filename":"scheduler.cpp","line":"83","message":"Executing scheduled query","version":"5.12.1","log_type":"status"}"#,
+        "\n",
+    );
+    let imported = parse("log", log.as_bytes(), None).unwrap();
+
+    assert_eq!(imported.errors, []);
+    let hosts = hosts(&imported);
+    let [host] = hosts.as_slice() else { panic!("{hosts:?}") };
+    assert_eq!(host.host_id.to_string(), "5d2f7c6a-1b3e-4f80-9a7b-2c4d6e8f0a1b");
+    assert_eq!((host.fqdn.as_str(), host.ipv4.as_deref()), ("web-1.example.com", Some("10.0.0.5")));
+    assert_eq!(host.last_seen, Some(Timestamp::from_secs(1_795_319_426)));
+}
+
+#[test]
 fn osquery_row_without_a_host_says_what_to_select() {
     let imported = parse("rows.json", br#"[{"platform_like":"debian","version":"12"}]"#, None).unwrap();
 
