@@ -15,6 +15,8 @@ mod full_disk;
 #[cfg(test)]
 mod http_peer;
 #[cfg(test)]
+mod https;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod operators;
