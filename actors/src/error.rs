@@ -3,7 +3,8 @@
 //! Small errors are shared; each facade method returns an enum made of them. HTTP meets them in one
 //! exhaustive match of the api crate.
 
-use hansa_model::id::{PolicyId, RolloutId};
+use hansa_model::id::{CommandId, PolicyId, RolloutId};
+use hansa_model::machine::command::{CancelRefusal, DispatchRefusal};
 use hansa_model::machine::past::NotKept;
 use hansa_model::machine::policy::PolicyRejection;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
@@ -64,6 +65,39 @@ pub enum AuditEntryError {
     Unavailable(#[from] Unavailable),
 }
 
+/// No such command, or none that the caller may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no command {0}")]
+pub struct CommandNotFound(pub CommandId);
+
+/// A command that was not dispatched.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum DispatchError {
+    /// See [`SiteNotFound`].
+    #[error(transparent)]
+    SiteNotFound(#[from] SiteNotFound),
+    /// The site's state does not allow it, or a value is bad.
+    #[error(transparent)]
+    Refused(#[from] DispatchRefusal),
+    /// The idempotency key came with another body before. Use a new key.
+    #[error("this Idempotency-Key was used for another request: use a new key")]
+    KeyReused,
+    /// More hosts than one bulk dispatch reaches. Narrow the query.
+    #[error("{found} hosts match, and one call reaches at most {max}: narrow the query")]
+    TooManyHosts {
+        /// Hosts that match.
+        found: u64,
+        /// The bound.
+        max: usize,
+    },
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// A read of the audit chain that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuditChainError {
@@ -72,6 +106,23 @@ pub enum AuditChainError {
         "Permission denied: your token is confined to some sites, the audit chain needs one for all sites"
     )]
     Confined,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A command that was not cancelled.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CancelError {
+    /// See [`CommandNotFound`].
+    #[error(transparent)]
+    NotFound(#[from] CommandNotFound),
+    /// It has ended.
+    #[error(transparent)]
+    Refused(#[from] CancelRefusal),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -352,6 +403,9 @@ pub enum ReadError {
     /// See [`HostNotFound`].
     #[error(transparent)]
     HostNotFound(#[from] HostNotFound),
+    /// See [`CommandNotFound`].
+    #[error(transparent)]
+    CommandNotFound(#[from] CommandNotFound),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -5,6 +5,7 @@
 //! shards, or a snapshot of the store.
 
 mod audit;
+mod commands;
 mod operators;
 mod past;
 mod policies;

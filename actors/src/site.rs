@@ -15,17 +15,19 @@ mod push;
 mod reports;
 mod rollups;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
+use hansa_model::command::Command;
 use hansa_model::host::HostEntry;
-use hansa_model::id::PolicyId;
+use hansa_model::id::{CommandId, PolicyId};
 use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::machine::snapshot::SecondWord;
-use hansa_model::report::Report;
+use hansa_model::report::{CommandReport, Report};
 use hansa_model::scope::Operator;
 use hansa_model::secret::TokenHash;
 use hansa_model::site::{HostRollup, Site, SiteStatus, SiteSync};
@@ -37,6 +39,7 @@ use hansa_transport::{CloseCode, LaneReceiver, LaneSender, Link};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tracing::{debug, info};
 
+pub(crate) use self::commands::{Dispatch, KeyHash, of_site};
 pub(crate) use self::ingest::merge;
 use self::link::differing;
 pub(crate) use self::policies::PolicyChange;
@@ -44,14 +47,14 @@ use self::push::{Posting, PushLane};
 use crate::context::Context;
 use crate::coordinator::{Loaded, take_loaded};
 use crate::directory::SharedShard;
-use crate::error::{IngestError, RegistryError, Unavailable};
+use crate::error::{CancelError, DispatchError, IngestError, RegistryError, Unavailable};
 use crate::events::Coarse;
 use crate::persistence::{self, SiteLog};
 use crate::post::Posted;
 use crate::rollups::{self as boards, Rollups};
 use crate::roster::{Member, Roster};
 use crate::supervision::Tied;
-use crate::view::{DirectoryAnswer, ReportAnswer, SiteView};
+use crate::view::{DirectoryAnswer, Dispatched, ReportAnswer, SiteView};
 
 /// Everything a site's actor can be asked.
 #[derive(Debug)]
@@ -95,6 +98,23 @@ pub(crate) enum SiteMessage {
     },
     /// A policy was changed, or any may have been: look what is due. No answer.
     PolicyChanged { policy: Option<PolicyId> },
+    /// Dispatches a command. Answers once it is on disk; it is then pushed at once, if the site can be reached.
+    Dispatch {
+        dispatch: Box<Dispatch>,
+        operator: Operator,
+        reply: RpcReplyPort<Result<Dispatched, DispatchError>>,
+    },
+    /// An operator wants a command stopped. Answers once the wish is on disk.
+    CancelCommand {
+        command: CommandId,
+        operator: Operator,
+        reply: RpcReplyPort<Result<Command, CancelError>>,
+    },
+    /// Documented results of commands arrived over HTTP. Answers once they are on disk.
+    CommandResults {
+        reports: Vec<CommandReport>,
+        reply: RpcReplyPort<Result<Vec<ReportAnswer>, IngestError>>,
+    },
     /// The site has a push on its disk. No answer.
     Taken { link: u64, push: u64 },
     /// A post to an HTTP peer is over. No answer.
@@ -179,6 +199,8 @@ pub(crate) struct SiteState {
     refused_at: Option<u64>,
     /// A documented snapshot has come in since this actor started.
     has_directory: bool,
+    /// The site's commands that have not ended.
+    commands: BTreeMap<CommandId, Command>,
     /// What the site still has to be told.
     deliveries: Deliveries,
     posting: Posting,
@@ -247,6 +269,7 @@ impl Actor for SiteActor {
             quiet: false,
             has_directory: false,
             refused_at: None,
+            commands: BTreeMap::new(),
             deliveries: Deliveries::default(),
             posting: Posting::default(),
             told: Coarse::default(),
@@ -327,6 +350,20 @@ impl Actor for SiteActor {
                 self.policy_changed(state, policy);
                 self.pump(state, &myself);
             }
+            SiteMessage::Dispatch { dispatch, operator, reply } => {
+                let answer = self.dispatch(state, *dispatch, &operator).await;
+                self.pump(state, &myself);
+                let _ = reply.send(answer);
+            }
+            SiteMessage::CancelCommand { command, operator, reply } => {
+                let answer = self.cancel_command(state, command, &operator).await;
+                self.pump(state, &myself);
+                let _ = reply.send(answer);
+            }
+            SiteMessage::CommandResults { reports, reply } => {
+                let answer = self.command_results(state, reports).await;
+                let _ = reply.send(answer);
+            }
             SiteMessage::Taken { link, push } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     // What is not stored now is sent again.
@@ -376,6 +413,7 @@ impl SiteState {
 impl SiteActor {
     async fn housekeeping(&self, state: &mut SiteState) -> Result<(), ActorProcessingErr> {
         self.offer_freed_hosts(state);
+        self.expire_commands(state).await;
         self.tell_late_sync(state);
         self.offer_checkpoint(state);
         let quiet = std::mem::replace(&mut state.quiet, true);

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hansa_model::audit::AuditEntry;
+use hansa_model::command::{Command, CommandStatus, HostOutcome};
+use hansa_model::directory::Filter;
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
 use hansa_model::id::PolicyId;
+use hansa_model::machine::command::ReportRefusal;
 use hansa_model::machine::link::Connection;
 use hansa_model::machine::past::PastChange;
 use hansa_model::machine::policy::Plan;
@@ -341,6 +344,8 @@ pub enum ReportAnswer {
     Compliance(Arc<ComplianceRollup>),
     /// The stored snapshot.
     Vulnerabilities(Arc<VulnerabilityRollup>),
+    /// A command's result: taken, or why it does not count.
+    Command(Result<(), ReportRefusal>),
     /// The row that the report was about; none when the site should hold no such policy.
     Policy(Option<Box<AssignmentView>>),
 }
@@ -447,4 +452,70 @@ pub struct ChainLink {
     pub draft: Vec<u8>,
     /// The hash that the log gives for it.
     pub hash: [u8; 32],
+}
+
+/// Which commands a list shows (contract B4), newest first.
+#[derive(Debug, Clone, Default)]
+pub struct CommandFilter {
+    /// Of exactly this site.
+    pub site: Option<SiteId>,
+    /// Exactly this status.
+    pub status: Option<CommandStatus>,
+    /// Those that have not ended.
+    pub open_only: bool,
+    /// At most so many.
+    pub limit: usize,
+    /// So many left out.
+    pub offset: usize,
+}
+
+/// A command on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatched {
+    /// As stored.
+    pub command: Command,
+    /// Dispatched before, under the same idempotency key.
+    pub replayed: bool,
+}
+
+/// The key under which a dispatch takes effect once, with what was asked under it.
+#[derive(Debug, Clone, Copy)]
+pub struct IdempotencyKey<'a> {
+    /// As the caller sent it.
+    pub key: &'a str,
+    /// The exact bytes of the body.
+    pub body: &'a [u8],
+}
+
+/// Whom a bulk dispatch is for.
+#[derive(Debug, Clone)]
+pub enum BulkTarget {
+    /// All hosts of these sites.
+    Sites(Vec<SiteId>),
+    /// The hosts that a search finds, of these sites or of all.
+    Hosts(Option<Vec<SiteId>>, Box<Filter>),
+}
+
+/// One site of a bulk dispatch.
+#[derive(Debug)]
+pub struct BulkRow {
+    /// The site.
+    pub site_id: SiteId,
+    /// Its name, where the caller may see it.
+    pub site_name: Option<String>,
+    /// Hosts named; zero means all of the site.
+    pub host_count: usize,
+    /// The command; none in a dry run.
+    pub outcome: Result<Option<Dispatched>, crate::error::DispatchError>,
+}
+
+/// A page of what a command did at its hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutcomesView {
+    /// The command.
+    pub command: Command,
+    /// In the order of host ids.
+    pub outcomes: Vec<HostOutcome>,
+    /// Matches before paging.
+    pub total: usize,
 }

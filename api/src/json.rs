@@ -20,6 +20,11 @@ const NOT_A_COUNT: &str = "is not a whole number of zero or more";
 /// The recursion limit of serde_json bounds the depth, the route's body limit the size; types are
 /// chosen so that a small body never becomes a large value.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    parse_borrowed(bytes)
+}
+
+/// The same for a value that borrows from the body.
+pub(crate) fn parse_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     if !is_object(bytes) {
         return Err(Problem::new(Code::InvalidBody, "the body must be a JSON object"));
     }

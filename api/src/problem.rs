@@ -10,12 +10,14 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
-    AccessError, AuditChainError, AuditEntryError, CompleteError, EnrollError, HostNotFound, IngestError,
-    InventoryError, LoginError, OperatorAuthenticationError, PastError, ReadError, RefreshError,
-    RegistryError, SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
+    AccessError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
+    DispatchError, EnrollError, HostNotFound, IngestError, InventoryError, LoginError,
+    OperatorAuthenticationError, PastError, ReadError, RefreshError, RegistryError, SiteAuthenticationError,
+    SiteNotFound, TrustError, Unavailable, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
+use hansa_model::machine::command::DispatchRefusal;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
 use hansa_model::machine::rollup::InvalidRollup;
 use hansa_model::machine::snapshot::RemovalGuard;
@@ -127,6 +129,11 @@ impl Problem {
         )
     }
 
+    /// What happened and what to do, for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The code, for metrics and logs.
     pub(crate) fn code(&self) -> Code {
         self.code
@@ -225,6 +232,29 @@ impl From<AuditEntryError> for Problem {
     }
 }
 
+impl From<CommandNotFound> for Problem {
+    fn from(error: CommandNotFound) -> Self {
+        Self::new(Code::CommandNotFound, error.to_string()).licensed()
+    }
+}
+
+impl From<DispatchRefusal> for Problem {
+    fn from(error: DispatchRefusal) -> Self {
+        let detail = error.to_string();
+        match error {
+            DispatchRefusal::Type(_) => Self::field(Code::InvalidValue, "command_type", detail),
+            DispatchRefusal::Parameters { .. } => Self::field(Code::InvalidValue, "parameters", detail),
+            DispatchRefusal::TooManyHosts { .. } => {
+                Self::field(Code::InvalidValue, "target_host_ids", detail)
+            }
+            DispatchRefusal::Expiry => Self::field(Code::InvalidValue, "expires_at", detail),
+            DispatchRefusal::Status(_) => Self::new(Code::SiteState, detail),
+            DispatchRefusal::AgentTooOld { .. } => Self::new(Code::AgentTooOld, printable(&detail)),
+            DispatchRefusal::TooManyOpen { .. } => Self::new(Code::TooManyCommands, detail),
+        }
+    }
+}
+
 impl From<AuditChainError> for Problem {
     fn from(error: AuditChainError) -> Self {
         match error {
@@ -242,6 +272,32 @@ impl From<PastError> for Problem {
                 .with("earliest", not_kept.earliest.to_string())
                 .licensed(),
             PastError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<DispatchError> for Problem {
+    fn from(error: DispatchError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DispatchError::SiteNotFound(missing) => missing.into(),
+            DispatchError::Refused(refusal) => refusal.into(),
+            DispatchError::KeyReused => Self::new(Code::IdempotencyKeyReused, detail),
+            DispatchError::TooManyHosts { .. } => Self::field(Code::InvalidValue, "hosts", detail),
+            DispatchError::WrongRole(role) => role.into(),
+            DispatchError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CancelError::NotFound(missing) => missing.into(),
+            CancelError::Refused(_) => Self::new(Code::CommandEnded, detail),
+            CancelError::WrongRole(role) => role.into(),
+            CancelError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }
@@ -463,6 +519,7 @@ impl From<ReadError> for Problem {
         match error {
             ReadError::SiteNotFound(missing) => missing.into(),
             ReadError::HostNotFound(missing) => missing.into(),
+            ReadError::CommandNotFound(missing) => missing.into(),
             ReadError::Unavailable(unavailable) => unavailable.into(),
         }
     }
@@ -479,7 +536,10 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use hansa_model::access::Exceeds;
+    use hansa_model::command::CommandStatus;
     use hansa_model::enrollment::Role;
+    use hansa_model::id::CommandId;
+    use hansa_model::machine::command::CancelRefusal;
     use hansa_model::{HostId, SiteId};
 
     use hansa_model::Timestamp;
@@ -505,6 +565,7 @@ mod tests {
     fn every_error() -> Vec<Problem> {
         let site = SiteId(uuid::Uuid::nil());
         let host = HostId(uuid::Uuid::nil());
+        let command = CommandId(uuid::Uuid::nil());
         let state = || Rejection::State { status: SiteStatus::Pending, needs: "only an enrolled site" };
         let guard = RemovalGuard { vanishing: 12, held: 30 };
         vec![
@@ -537,6 +598,15 @@ mod tests {
             ReadError::from(SiteNotFound(site)).into(),
             ReadError::from(HostNotFound(host)).into(),
             PastError::from(NotKept { earliest: Timestamp::from_secs(1_795_000_000) }).into(),
+            ReadError::from(CommandNotFound(command)).into(),
+            DispatchError::from(DispatchRefusal::Expiry).into(),
+            DispatchError::from(DispatchRefusal::Status(SiteStatus::Suspended)).into(),
+            DispatchError::from(DispatchRefusal::TooManyOpen { max: 1_000 }).into(),
+            DispatchError::from(DispatchRefusal::AgentTooOld { minimum: "2".to_owned(), reported: None })
+                .into(),
+            DispatchError::KeyReused.into(),
+            DispatchError::TooManyHosts { found: 200_000, max: 100_000 }.into(),
+            CancelError::from(CancelRefusal(CommandStatus::Completed)).into(),
             RegistryError::NameTaken.into(),
             RegistryError::IdentityTaken.into(),
             RegistryError::Confined.into(),

@@ -31,6 +31,11 @@ impl Query {
         Ok(Self { pairs: pairs.0 })
     }
 
+    /// The parameters as a body's object gives them.
+    pub(crate) fn of_members(members: std::collections::BTreeMap<String, String>) -> Self {
+        Self { pairs: members.into_iter().collect() }
+    }
+
     /// A text; empty is none.
     ///
     /// # Errors
@@ -84,6 +89,17 @@ impl Query {
             Some("true") => Ok(true),
             Some("false" | "") | None => Ok(false),
             Some(_) => Err(invalid(name, format_args!("must be true or false"))),
+        }
+    }
+
+    /// A truth value that may be left open.
+    ///
+    /// # Errors
+    /// Neither `true` nor `false`.
+    pub(crate) fn choice(&self, name: &'static str) -> Result<Option<bool>, Problem> {
+        match self.one(name)? {
+            None | Some("") => Ok(None),
+            Some(_) => self.flag(name).map(Some),
         }
     }
 

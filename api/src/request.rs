@@ -145,17 +145,23 @@ impl Request {
         json::parse(&bytes)
     }
 
+    /// The whole body as JSON, with its exact bytes.
+    pub(crate) async fn json_and_bytes<T: DeserializeOwned>(&mut self) -> Result<(T, Bytes), Problem> {
+        self.require_json()?;
+        let bytes = self.bytes().await?;
+        Ok((json::parse(&bytes)?, bytes))
+    }
+
     /// The exact bytes of a site's body, their signature verified where the node enforces it.
     pub(crate) async fn signed(&mut self, site: SiteId) -> Result<Bytes, Problem> {
         self.require_json()?;
         let bytes = self.bytes().await?;
-        let header = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
         let request = SignedRequest {
             method: self.route.method.as_str(),
             path: &self.path,
             body: &bytes,
-            signature: header(SIGNATURE),
-            stamp: header(STAMP_HEADER),
+            signature: self.header(SIGNATURE),
+            stamp: self.header(STAMP_HEADER),
         };
         self.federation.verify_signature(site, &request)?;
         Ok(bytes)

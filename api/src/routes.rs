@@ -5,15 +5,17 @@
 
 use std::sync::LazyLock;
 
-use hansa_model::limits::{access as access_limits, http, inventory as inventory_limits};
+use hansa_model::limits::{
+    access as access_limits, command as command_limits, http, inventory as inventory_limits,
+};
 use hansa_model::scope::Scope;
 
 use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie, SiteBearer, TokenInPath};
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
-    access, audit, events, hosts, identity, ingest, inventory, login, membership, operations, past, rollups,
-    server, sites,
+    access, audit, commands, events, hosts, identity, ingest, inventory, login, membership, operations, past,
+    rollups, server, sites,
 };
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
@@ -300,7 +302,63 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .query(&[LIMIT])
     .ok(schema::<audit::CheckpointsAnswer>()),
+    // Commands (contract B4), and ours: cancel, bulk, outcomes by host.
+    Route::new(
+        Post,
+        "/api/v1/federation/commands/dispatch",
+        Operator(Scope::CommandsDispatch, act!(commands::dispatch, as operator)),
+        "Dispatches a command to one site",
+    )
+    .json(schema::<commands::DispatchBody>())
+    .gives(Output::Json(201, schema::<commands::CommandAnswer>())),
+    Route::new(
+        Post,
+        "/api/v1/federation/commands/dispatch-bulk",
+        Operator(Scope::CommandsDispatch, act!(commands::dispatch_bulk, as operator)),
+        "Dispatches one command to each of many sites, by list or by host query",
+    )
+    .json(schema::<commands::BulkBody>())
+    .ok(schema::<commands::BulkAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/commands",
+        Operator(Scope::CommandsRead, read!(commands::list, as operator)),
+        "Lists commands, newest first",
+    )
+    .query(commands::LIST_QUERY)
+    .ok(schema::<commands::CommandsAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/commands/{command_id}",
+        Operator(Scope::CommandsRead, read!(commands::show, as operator)),
+        "Shows a command",
+    )
+    .ok(schema::<commands::CommandAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/commands/{command_id}/results",
+        Operator(Scope::CommandsRead, read!(commands::results, as operator)),
+        "Shows what a command did at its hosts",
+    )
+    .query(commands::RESULTS_QUERY)
+    .ok(schema::<commands::ResultsAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/commands/{command_id}/cancel",
+        Operator(Scope::CommandsDispatch, act!(commands::cancel, as operator)),
+        "Stops a command, or takes it back before it was sent",
+    )
+    .ok(schema::<commands::CommandAnswer>()),
     // What sites push over HTTP (contract B6).
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/command-results",
+        SiteBearer(act!(commands::take_results, as site)),
+        "Takes what commands did at a site",
+    )
+    .json(schema::<commands::CommandResultBody>())
+    .ok(schema::<commands::TakenResults>())
+    .upload(command_limits::RESULTS_BYTES_MAX),
     Route::new(
         Post,
         "/api/v1/federation/sites/{site_id}/host-directory",

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
 //! | [`host`], [`site`], [`sync`], [`policy`], [`push`], [`received`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`push`], [`command`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`access`] | local users, API keys, logins |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
@@ -16,6 +17,7 @@
 pub mod access;
 pub mod alert;
 pub mod audit;
+pub mod command;
 pub mod directory;
 pub mod enrollment;
 pub mod entropy;

@@ -245,6 +245,49 @@ pub mod connector {
     pub const BEARER_BYTES_MAX: usize = 8 * 1024;
 }
 
+/// Commands.
+pub mod command {
+    use super::Duration;
+
+    /// Bytes of `command_type` (contract B4).
+    pub const TYPE_BYTES_MAX: usize = 64;
+    /// Bytes of the parameters as JSON; a script with its data fits, and 1,000 open commands of a site stay
+    /// below what the site's hosts take.
+    pub const PARAMETERS_BYTES_MAX: usize = 64 * 1024;
+    /// Hosts that one command names. A site has about 10,000; all of them is the empty list.
+    pub const HOSTS_MAX: usize = 10_000;
+    /// Open commands of one site; they are held in memory. A site that is gone for long must not gather
+    /// more than anybody would want to run when it is back.
+    pub const OPEN_MAX: usize = 1_000;
+    /// Longest life of a command that has not started: what is still wanted a month later is dispatched anew.
+    pub const LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+    /// How long after its expiry a command is waited for that the site may have: its clock may be behind, and
+    /// its word on the way.
+    pub const EXPIRY_GRACE: Duration = Duration::from_secs(300);
+    /// Bytes kept of a summary or of a push's error.
+    pub const SUMMARY_BYTES_MAX: usize = 512;
+    /// Bytes kept of what a site says of one host.
+    pub const DETAIL_BYTES_MAX: usize = 2_048;
+    /// Hosts whose outcome is kept of one command.
+    pub const OUTCOMES_MAX: usize = 100_000;
+    /// Bytes of one record of outcomes; see the logs' pieces in `docs/storage.md`.
+    pub const OUTCOMES_CHUNK_BYTES: usize = 60_000;
+    /// Bytes of one call with results; what a frame of a link may carry.
+    pub const RESULTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+    /// Results of one call.
+    pub const RESULTS_MAX: usize = 1_000;
+    /// Commands of a page when none is asked for (contract B4).
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Commands, or outcomes, of a page at most.
+    pub const LIMIT_MAX: usize = 1_000;
+    /// Hosts that one bulk dispatch reaches by a query.
+    pub const BULK_HOSTS_MAX: usize = 100_000;
+    /// Age of a remembered idempotency key.
+    pub const IDEMPOTENCY_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+    /// Bytes of an idempotency key; a UUID has 36.
+    pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+}
+
 /// QUIC links.
 pub mod link {
     use super::Duration;

@@ -103,6 +103,7 @@ impl SiteActor {
             persistence::delete_segments(&mut batch, state.site.id);
             rollups::delete(&mut batch, state.site.id, &state.rollups);
         }
+        let abandoned = self.abandon_commands(&mut batch, state, decision.site.status);
         batch.audit(self.context.audit(entry, operator, &decision.site));
         let lane = if decision.link == LinkEffect::Keep { Lane::Operator } else { Lane::Control };
         self.context.commit(lane, batch).await?;
@@ -114,6 +115,9 @@ impl SiteActor {
             state.shard = SharedShard::new(hansa_model::directory::Shard::new(state.site.id));
             state.log.forget();
             state.rollups = Arc::default();
+        }
+        for command in abandoned {
+            state.hold_command(command);
         }
         self.tell_link(state, decision.link);
         state.publish();

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use hansa_model::command::Command;
 use hansa_model::id::PolicyId;
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::report::{Report, UnreadableReport};
@@ -28,6 +29,8 @@ pub(super) enum ReportEffect {
     Policy(PolicyId),
     /// Nothing.
     Nothing,
+    /// A command has moved on.
+    Command(Box<Command>),
 }
 
 /// Why a payload of a batch was dropped.
@@ -50,7 +53,7 @@ impl SiteActor {
         let mut sync = state.sync.clone();
         let mut rollups = Arc::clone(&state.rollups);
         let mut batch = Batch::new();
-        let (effect, answer) = self.put_report(&mut batch, state, &mut sync, &mut rollups, report)?;
+        let (effect, answer) = self.put_report(&mut batch, state, &mut sync, &mut rollups, &[], report)?;
         batch.put::<table::SiteSyncs>(&state.site.id, &sync);
         self.context.commit(Lane::Ingest, batch).await?;
         state.sync = sync;
@@ -60,17 +63,18 @@ impl SiteActor {
         Ok(answer)
     }
 
-    /// A payload of a batch.
+    /// A payload of a batch. `earlier` are the effects of the payloads before it, which are not in the state yet.
     pub(super) fn put_payload(
         &self,
         batch: &mut Batch,
         state: &SiteState,
         sync: &mut SiteSync,
         rollups: &mut Arc<SiteRollups>,
+        earlier: &[ReportEffect],
         payload: &Payload,
     ) -> Result<ReportEffect, DroppedPayload> {
         let report = Report::parse(&payload.payload_type, &payload.body)?;
-        Ok(self.put_report(batch, state, sync, rollups, report)?.0)
+        Ok(self.put_report(batch, state, sync, rollups, earlier, report)?.0)
     }
 
     fn put_report(
@@ -79,6 +83,7 @@ impl SiteActor {
         state: &SiteState,
         _sync: &mut SiteSync,
         rollups: &mut Arc<SiteRollups>,
+        earlier: &[ReportEffect],
         report: Report,
     ) -> Result<(ReportEffect, ReportAnswer), IngestError> {
         match report {
@@ -98,7 +103,8 @@ impl SiteActor {
                 let effect = moved.map_or(ReportEffect::Nothing, ReportEffect::Policy);
                 Ok((effect, ReportAnswer::Policy(row.map(Box::new))))
             }
-            Report::Command(_) | Report::LeaseRequest(_) => Err(IngestError::NotTaken),
+            Report::Command(report) => self.put_command_report(batch, state, earlier, &report),
+            Report::LeaseRequest(_) => Err(IngestError::NotTaken),
         }
     }
 
@@ -110,6 +116,7 @@ impl SiteActor {
                 ReportEffect::Vulnerabilities(rollup) => self.tell_vulnerabilities(state, &rollup),
                 ReportEffect::Policy(policy) => self.policy_reported(state, policy),
                 ReportEffect::Nothing => {}
+                ReportEffect::Command(command) => self.take_command(state, *command),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod audit;
+pub(crate) mod commands;
 pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod identity;

@@ -44,6 +44,8 @@ struct Wanted {
     refusals: u32,
     tried_at: Option<Timestamp>,
     out: Option<(u64, u64)>,
+    /// Some version of it has left, so the site may know of it.
+    sent: bool,
 }
 
 /// The deliveries of one site.
@@ -69,7 +71,23 @@ impl Deliveries {
         self.next_order += 1;
         let order = self.next_order;
         self.line.insert(order, key);
-        self.wanted.insert(key, Wanted { version, order, failures: refusals, refusals, tried_at, out: None });
+        self.wanted.insert(
+            key,
+            Wanted { version, order, failures: refusals, refusals, tried_at, out: None, sent: false },
+        );
+    }
+
+    /// Whether the site may know of a delivery: some version of it has left, or may have left before this
+    /// start of the node.
+    pub fn was_sent(&self, key: PushKey) -> bool {
+        self.wanted.get(&key).is_some_and(|wanted| wanted.sent)
+    }
+
+    /// Says that a delivery may have left before this start of the node.
+    pub fn may_have_been_sent(&mut self, key: PushKey) {
+        if let Some(wanted) = self.wanted.get_mut(&key) {
+            wanted.sent = true;
+        }
     }
 
     /// Drops a delivery: it has been taken, or is not wanted any more.
@@ -130,6 +148,7 @@ impl Deliveries {
         self.next_push += 1;
         let push = self.next_push;
         let wanted = self.wanted.get_mut(&key).expect("the line names only wanted keys");
+        wanted.sent = true;
         if let Some((older, _)) = wanted.out.replace((push, wanted.version)) {
             self.out.remove(&older);
         }

@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod audit_index;
 pub mod checkpoints;
+pub mod command;
 pub mod delivery;
 pub mod event_ring;
 pub mod findings;

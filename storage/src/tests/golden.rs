@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use hansa_model::access::{ApiKey, Grant, Login, OperatorRole, PasswordHash, User};
 use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
+use hansa_model::command::{Command, CommandStatus, HostOutcome, KeyedDispatch, Progress};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::finding::{CveId, Finding, FindingsSummary, Held, HostScan, ScanSummary, Severity};
 use hansa_model::host::HostRecord;
@@ -109,6 +110,12 @@ fn samples() -> Vec<Sample> {
         sample::<ApiKeys>(&hash, &api_key()),
         sample::<ApiKeyNames>("backup", &hash),
         sample::<Logins>(&hash, &login()),
+        sample::<Commands>(&command().id, &command()),
+        sample::<SiteCommands>(&(site_id(1), command().id), &CommandStatus::Partial),
+        sample::<OpenCommands>(&(site_id(1), command().id), &()),
+        sample::<CommandOutcomes>(&(command().id, 0), &vec![outcome()]),
+        sample::<DispatchKeys>(&hash, &keyed_dispatch()),
+        sample::<CommandKeys>(&(site_id(1), command().id), &hash),
         sample::<Audit>(&1, &AuditEntry { number: 1, draft: draft("site_created"), hash }),
         sample::<AuditCheckpoints>(&1_000, &checkpoint(hash)),
         sample::<CoordinatorCheckpoints>(&1_000, &kept_checkpoint(hash)),
@@ -482,6 +489,38 @@ fn received_lease() -> ReceivedLease {
         held: true,
         last_error: None,
     }
+}
+
+fn command() -> Command {
+    Command {
+        id: CommandId(Uuid::from_u128(7)),
+        command_type: "deploy_packages".to_owned(),
+        parameters: Some(r#"{"package_names":["nginx"]}"#.to_owned()),
+        target_site_id: site_id(1),
+        target_host_ids: vec![HostId(Uuid::from_u128(6))],
+        dispatched_by: "ada@example.com".to_owned(),
+        dispatched_at: Timestamp::from_secs(1),
+        status: CommandStatus::Partial,
+        result_summary: Some("1 of 2 hosts succeeded".to_owned()),
+        completed_at: Some(Timestamp::from_secs(4)),
+        push_attempts: 2,
+        last_push_attempt_at: Some(Timestamp::from_secs(2)),
+        last_push_error: Some("HTTP 503".to_owned()),
+        push_refusals: 1,
+        expires_at: Some(Timestamp::from_secs(9)),
+        cancel_requested_at: Some(Timestamp::from_secs(3)),
+        cancel_settled: true,
+        overdue: false,
+        progress: Progress { hosts: 2, succeeded: 1, failed: 1 },
+    }
+}
+
+fn outcome() -> HostOutcome {
+    HostOutcome { host_id: HostId(Uuid::from_u128(6)), success: true, detail: "installed".to_owned() }
+}
+
+fn keyed_dispatch() -> KeyedDispatch {
+    KeyedDispatch { body: [6; 32], command_id: command().id, at: Timestamp::from_secs(1) }
 }
 
 fn queue_entry() -> QueueEntry {
