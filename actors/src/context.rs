@@ -10,6 +10,7 @@ use hansa_model::event::EventDraft;
 use hansa_model::machine::registry::Entry;
 use hansa_model::scope::Operator;
 use hansa_model::site::Site;
+use hansa_model::webhook::Webhook;
 use hansa_model::{AuditId, Entropy, SiteId, Timestamp, WallClock};
 use hansa_storage::{Batch, CommitError, Lane, Receipt, Store};
 use hansa_transport::http::PeerHttp;
@@ -64,6 +65,10 @@ pub struct NodeConfig {
     pub housekeeping_interval: Duration,
     /// How long the ingest log is kept before it is folded away. Default 7 days.
     pub log_retention: Duration,
+    /// Between two passes over pushes that are due over HTTP, alerts and leases. Default 30 s, at least 5.
+    pub push_tick: Duration,
+    /// Who is told of alerts.
+    pub webhooks: Vec<Webhook>,
     /// Changed rows of one site from which its segments are written anew, so that a start stays short.
     pub checkpoint_rows: u64,
     /// Issuers of operator tokens beside the node itself.
@@ -81,6 +86,8 @@ impl Default for NodeConfig {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             housekeeping_interval: Duration::from_secs(1),
             log_retention: Duration::from_secs(7 * 24 * 3_600),
+            push_tick: hansa_model::limits::push::TICK,
+            webhooks: Vec::new(),
             checkpoint_rows: 50_000,
             operators: OperatorsConfig::default(),
             secure_cookies: false,

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
+use crate::alerts::{Alerts, AlertsActor};
 use crate::context::Context;
 use crate::error::{CompleteError, RegistryError, Unavailable};
 use crate::persistence::{self, COMPLETE_FROM, COVERED, SiteFold, SiteLog};
@@ -28,6 +29,7 @@ use crate::roster::{Member, Roster};
 use crate::site::{CompleteFailure, CompleteRequest, SiteActor, SiteArguments, SiteMessage};
 use crate::supervision::{Children, Handle, Tied};
 use crate::view::{EnrollmentAnswer, SiteView};
+use crate::webhooks::{WebhooksActor, WebhooksMessage};
 
 /// Everything the coordinator's role can be asked.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct Coordinator {
     pub(crate) context: Arc<Context>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) actor: Handle<CoordinatorMessage>,
+    pub(crate) alerts: Alerts,
+    pub(crate) webhooks: Handle<WebhooksMessage>,
     active: Arc<AtomicBool>,
 }
 
@@ -61,6 +65,8 @@ impl Coordinator {
             context,
             roster: Arc::new(Roster::new()),
             actor: Handle::new("coordinator"),
+            alerts: Alerts::new(),
+            webhooks: Handle::new("webhooks"),
             active: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -342,11 +348,28 @@ impl CoordinatorActor {
         state: &mut CoordinatorState,
         supervisor: &ActorCell,
     ) -> Result<(), ActorProcessingErr> {
-        let Coordinator { context, roster, .. } = &self.coordinator;
+        let Coordinator { context, roster, alerts, webhooks, .. } = &self.coordinator;
         let handle = roster.policies.clone();
-        let (context, roster) = (Arc::clone(context), Arc::clone(roster));
-        let make = move || (PoliciesActor { context: Arc::clone(&context), roster: Arc::clone(&roster) }, ());
-        Ok(state.parts.start::<PoliciesActor, _>(supervisor.clone(), &handle, make).await?)
+        let (shared, board) = (Arc::clone(context), Arc::clone(roster));
+        let make = move || (PoliciesActor { context: Arc::clone(&shared), roster: Arc::clone(&board) }, ());
+        state.parts.start::<PoliciesActor, _>(supervisor.clone(), &handle, make).await?;
+
+        let shared = Arc::clone(context);
+        let make = move || (WebhooksActor { context: Arc::clone(&shared) }, ());
+        state.parts.start::<WebhooksActor, _>(supervisor.clone(), webhooks, make).await?;
+
+        let (shared, roster) = (Arc::clone(context), Arc::clone(roster));
+        let (published, webhooks) = (alerts.clone(), webhooks.clone());
+        let make = move || {
+            let actor = AlertsActor {
+                context: Arc::clone(&shared),
+                roster: Arc::clone(&roster),
+                alerts: published.clone(),
+                webhooks: webhooks.clone(),
+            };
+            (actor, ())
+        };
+        Ok(state.parts.start::<AlertsActor, _>(supervisor.clone(), &alerts.actor, make).await?)
     }
 
     async fn start(

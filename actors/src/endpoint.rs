@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hansa_model::alert::SiteHealth;
 use hansa_model::limits::sync as limits;
 use hansa_transport::wire::{
-    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Hello, Refused, Up, WIRE_VERSION, Welcome,
+    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Hello, Refused, Up, WIRE_VERSION,
+    Welcome,
 };
 use hansa_transport::{CloseCode, Endpoint, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError};
 use ractor::rpc::CallResult;
@@ -124,7 +126,9 @@ async fn introduce(context: &Context, coordinator: &Coordinator, link: &Link) ->
                 sender.send(&Down::NotUnderstood { kind }.encode()).await.map_err(lost)?;
             }
             Up::NotUnderstood { .. } => {}
-            Up::Batch(_) | Up::Digest(_) | Up::PushAck(_) => return Err(CloseCode::ProtocolError),
+            Up::Batch(_) | Up::Digest(_) | Up::PushAck(_) | Up::Health(_) => {
+                return Err(CloseCode::ProtocolError);
+            }
         }
     }
 }
@@ -170,19 +174,31 @@ async fn welcome(
 
 /// Serves an accepted link until it ends: its ingest lane in lockstep, one answer for each message. The push
 /// lane goes to the site's actor; the control lane is held open and read, so that a leaving peer is noticed.
-pub(crate) async fn serve_link(site: ActorRef<SiteMessage>, link: Link, number: u64, control: LaneReceiver) {
+pub(crate) async fn serve_link(
+    context: Arc<Context>,
+    site: ActorRef<SiteMessage>,
+    link: Link,
+    number: u64,
+    control: LaneReceiver,
+) {
     let code = tokio::select! {
         biased;
         code = serve_lanes(&site, &link, number) => code,
-        () = drain(control) => CloseCode::ShuttingDown,
+        () = serve_control(&context, &site, control) => CloseCode::ShuttingDown,
     };
     link.close(code);
     let _ = site.cast(SiteMessage::LinkDown { link: number });
 }
 
-/// Reads a lane on which nothing but unknown kinds is expected, until it ends.
-async fn drain(mut control: LaneReceiver) {
-    while control.recv(limits::FRAME_BYTES_MAX_UNENROLLED).await.is_ok() {}
+/// Reads what a linked site says of itself, until the lane ends.
+async fn serve_control(context: &Context, site: &ActorRef<SiteMessage>, mut control: LaneReceiver) {
+    while let Ok(frame) = control.recv(limits::FRAME_BYTES_MAX_UNENROLLED).await {
+        if let Ok(Up::Health(Health { sent_at, dead_letters })) = Up::decode(&frame) {
+            let (sent, now) = (sent_at.as_micros(), context.now().as_micros());
+            let health = SiteHealth { dead_letters, clock_skew_ms: sent.saturating_sub(now) / 1_000 };
+            let _ = site.cast(SiteMessage::Health { health });
+        }
+    }
     // The lane's end is the link's end, which the ingest lane notices with a reason.
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
@@ -264,7 +280,9 @@ async fn serve_ingest(
             }
             Ok(Up::Unknown { kind }) => Down::NotUnderstood { kind },
             Ok(Up::NotUnderstood { .. } | Up::PushAck(_)) => continue,
-            Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave) | Err(_) => return CloseCode::ProtocolError,
+            Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave | Up::Health(_)) | Err(_) => {
+                return CloseCode::ProtocolError;
+            }
         };
         if sender.send(&answer.encode()).await.is_err() {
             return CloseCode::ShuttingDown;

@@ -3,7 +3,8 @@
 //! Small errors are shared; each facade method returns an enum made of them. HTTP meets them in one
 //! exhaustive match of the api crate.
 
-use hansa_model::id::{CommandId, PolicyId, RolloutId};
+use hansa_model::alert::InvalidThreshold;
+use hansa_model::id::{AlertId, CommandId, PolicyId, RolloutId};
 use hansa_model::machine::command::{CancelRefusal, DispatchRefusal};
 use hansa_model::machine::past::NotKept;
 use hansa_model::machine::policy::PolicyRejection;
@@ -462,6 +463,40 @@ pub enum PolicyError {
     /// The rollout is in another state.
     #[error(transparent)]
     RolloutState(#[from] WrongState),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An operation on alerts that was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AlertError {
+    /// There is none with this id, or the operator may not see its site.
+    #[error("there is no alert {0}: GET /api/v1/federation/alerts lists them")]
+    NotFound(AlertId),
+    /// The thresholds concern sites that the operator may not see.
+    #[error("Permission denied: the thresholds hold for every site, and the token is confined to some")]
+    Confined,
+    /// A threshold is out of its range. Fix the request.
+    #[error(transparent)]
+    Invalid(#[from] InvalidThreshold),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An operation on webhooks that was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum WebhookError {
+    /// The configuration names none.
+    #[error("no webhook is named {0}: the configuration names them")]
+    NotFound(String),
     /// See [`WrongRole`].
     #[error(transparent)]
     WrongRole(#[from] WrongRole),

@@ -4,6 +4,7 @@
 //! disk. Reads never queue behind a mailbox: they take what actors have published, the directory's shared
 //! shards, or a snapshot of the store.
 
+mod alerts;
 mod audit;
 mod commands;
 mod operators;
@@ -630,12 +631,14 @@ impl Federation {
 #[cfg(feature = "testing")]
 mod danger {
     use super::*;
+    use crate::alerts::AlertsMessage;
     use crate::coordinator::CoordinatorMessage;
     use crate::endpoint::EndpointMessage;
     use crate::executor::ExecutorMessage;
     use crate::inbox::InboxMessage;
     use crate::policies::PoliciesMessage;
     use crate::uplink::UplinkMessage;
+    use crate::webhooks::WebhooksMessage;
 
     /// A part that can be made to fail.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -658,6 +661,10 @@ mod danger {
         Uplink,
         /// The accept loop.
         Endpoint,
+        /// The coordinator's alerts.
+        Alerts,
+        /// The coordinator's webhooks.
+        Webhooks,
     }
 
     impl Federation {
@@ -677,6 +684,8 @@ mod danger {
                 Part::Inbox => site.inbox.cast(InboxMessage::DangerPanic),
                 Part::Executor => site.executor.cast(ExecutorMessage::DangerPanic),
                 Part::Endpoint => self.tree.endpoint_actor.cast(EndpointMessage::DangerPanic),
+                Part::Alerts => coordinator.alerts.actor.cast(AlertsMessage::DangerPanic),
+                Part::Webhooks => coordinator.webhooks.cast(WebhooksMessage::DangerPanic),
                 Part::Uplink => site.uplink.cast(UplinkMessage::DangerPanic),
             }
         }

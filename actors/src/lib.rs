@@ -18,6 +18,7 @@
 //! store: a failed actor is started again from there, alone, and its siblings notice nothing. Each file
 //! holds one actor, its message enum first: the enum is the documentation.
 
+mod alerts;
 mod audit;
 mod connector;
 mod context;
@@ -47,6 +48,7 @@ mod supervision;
 mod sync_queue;
 mod uplink;
 pub mod view;
+mod webhooks;
 
 pub use connector::{
     CarryingOut, ConnectorView, Connectors, Echo, NoConnectors, Outcome, Service, Task, Work, WorkHost,

@@ -299,6 +299,7 @@ impl SiteRole {
                 queue: this.queue.clone(),
                 inbox: this.inbox.clone(),
                 executor: this.executor.clone(),
+                queue_view: Arc::clone(&this.queue_view),
                 wake: Arc::clone(&this.wake),
             };
             (actor, ())

@@ -23,7 +23,7 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(site: Arc<Site>, sync: SiteSync) -> Self {
-        let view = SiteView { site, sync, linked: false };
+        let view = SiteView { site, sync, linked: false, health: None };
         Self { actor: Handle::new("site"), published: Arc::new(ArcSwap::from_pointee(view)) }
     }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
+use hansa_model::alert::SiteHealth;
 use hansa_model::command::Command;
 use hansa_model::host::HostEntry;
 use hansa_model::id::{CommandId, PolicyId};
@@ -115,6 +116,8 @@ pub(crate) enum SiteMessage {
         reports: Vec<CommandReport>,
         reply: RpcReplyPort<Result<Vec<ReportAnswer>, IngestError>>,
     },
+    /// The site says how it is. No answer.
+    Health { health: SiteHealth },
     /// The site has a push on its disk. No answer.
     Taken { link: u64, push: u64 },
     /// A post to an HTTP peer is over. No answer.
@@ -201,6 +204,8 @@ pub(crate) struct SiteState {
     has_directory: bool,
     /// The site's commands that have not ended.
     commands: BTreeMap<CommandId, Command>,
+    /// What the site last said of itself outside its stream.
+    health: Option<SiteHealth>,
     /// What the site still has to be told.
     deliveries: Deliveries,
     posting: Posting,
@@ -270,6 +275,7 @@ impl Actor for SiteActor {
             has_directory: false,
             refused_at: None,
             commands: BTreeMap::new(),
+            health: None,
             deliveries: Deliveries::default(),
             posting: Posting::default(),
             told: Coarse::default(),
@@ -364,6 +370,10 @@ impl Actor for SiteActor {
                 let answer = self.command_results(state, reports).await;
                 let _ = reply.send(answer);
             }
+            SiteMessage::Health { health } => {
+                state.health = Some(health);
+                state.publish();
+            }
             SiteMessage::Taken { link, push } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     // What is not stored now is sent again.
@@ -399,7 +409,8 @@ impl SiteState {
     fn publish(&self) {
         let mut sync = self.sync.clone();
         sync.host_count = self.host_count(sync.host_count);
-        let view = SiteView { site: Arc::clone(&self.site), sync, linked: self.link.is_some() };
+        let view =
+            SiteView { site: Arc::clone(&self.site), sync, linked: self.link.is_some(), health: self.health };
         self.board.publish(self.standing(&view));
         self.member.publish(view);
     }

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::limits::{site as site_limits, sync as limits};
 use hansa_model::machine::link::{self, Connection};
 use hansa_model::push::{LeasePush, PushContent};
 use hansa_model::sync::BatchRefusal;
-use hansa_transport::wire::{Batch, Down, Hello, PushAck, Up, WIRE_VERSION};
+use hansa_transport::wire::{Batch, Down, Health, Hello, PushAck, Up, WIRE_VERSION};
 use hansa_transport::{
     CloseCode, CloseReason, DialError, Endpoint, Lane, LaneReceiver, LaneSender, Link, LinkLost, PublicKey,
     RecvError,
@@ -31,6 +32,7 @@ use crate::inbox::InboxMessage;
 use crate::membership::Membership;
 use crate::supervision::{Handle, Tied};
 use crate::sync_queue::SyncQueueMessage;
+use crate::view::QueueView;
 
 /// Everything the uplink can be told.
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub(crate) struct UplinkActor {
     pub(crate) queue: Handle<SyncQueueMessage>,
     pub(crate) inbox: Handle<InboxMessage>,
     pub(crate) executor: Handle<ExecutorMessage>,
+    pub(crate) queue_view: Arc<ArcSwap<QueueView>>,
     pub(crate) wake: Arc<Notify>,
 }
 
@@ -134,6 +137,7 @@ impl UplinkActor {
             queue: self.queue.clone(),
             inbox: self.inbox.clone(),
             executor: self.executor.clone(),
+            queue_view: Arc::clone(&self.queue_view),
             wake: Arc::clone(&self.wake),
             uplink: myself.clone(),
         };
@@ -224,6 +228,7 @@ struct Session {
     queue: Handle<SyncQueueMessage>,
     inbox: Handle<InboxMessage>,
     executor: Handle<ExecutorMessage>,
+    queue_view: Arc<ArcSwap<QueueView>>,
     wake: Arc<Notify>,
     uplink: ActorRef<UplinkMessage>,
 }
@@ -258,7 +263,7 @@ impl Session {
     }
 
     async fn converse(&self, link: &Link) -> Result<(), String> {
-        let (mut sender, mut receiver) = link.open(Lane::Control).await.map_err(text)?;
+        let (mut control, mut receiver) = link.open(Lane::Control).await.map_err(text)?;
         let site = self.membership.enrollment().and_then(|enrollment| enrollment.site_id);
         let hello = Up::Hello(Hello {
             site,
@@ -266,7 +271,7 @@ impl Session {
             wire_version: WIRE_VERSION,
             epoch: 0,
         });
-        sender.send(&hello.encode()).await.map_err(text)?;
+        control.send(&hello.encode()).await.map_err(text)?;
         let answer = receive(&mut receiver).await?;
         let Down::Welcome(welcome) = answer else { return Err(unexpected("the greeting", &answer)) };
         if site.is_some_and(|site| site != welcome.site_id) {
@@ -283,9 +288,21 @@ impl Session {
         let compare = Notify::new();
         tokio::select! {
             biased;
+            error = self.tell_health(control) => Err(error),
             reason = link.closed() => Err(reason.to_string()),
             outcome = self.receive_pushes(push_sender, push_receiver, &compare) => outcome,
             outcome = self.drain(sender, receiver, &compare) => outcome,
+        }
+    }
+
+    /// Tells how this site is, now and then, until the lane ends.
+    async fn tell_health(&self, mut sender: LaneSender) -> String {
+        loop {
+            let health = Health { sent_at: self.context.now(), dead_letters: self.queue_view.load().dead };
+            if let Err(error) = sender.send(&Up::Health(health).encode()).await {
+                return error.to_string();
+            }
+            tokio::time::sleep(limits::HEALTH_INTERVAL).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hansa_model::alert::{Overrides, SiteHealth, Thresholds};
 use hansa_model::audit::AuditEntry;
 use hansa_model::command::{Command, CommandStatus, HostOutcome};
 use hansa_model::directory::Filter;
@@ -32,6 +33,8 @@ pub struct SiteView {
     pub sync: SiteSync,
     /// Whether a QUIC link is up now.
     pub linked: bool,
+    /// What the site last said of itself outside its stream, since this node started.
+    pub health: Option<SiteHealth>,
 }
 
 /// Which sites a list shows (contract B2).
@@ -518,4 +521,36 @@ pub struct OutcomesView {
     pub outcomes: Vec<HostOutcome>,
     /// Matches before paging.
     pub total: usize,
+}
+/// Which alerts a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct AlertFilter {
+    /// Of this site alone.
+    pub site: Option<SiteId>,
+    /// Resolved ones too.
+    pub include_resolved: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// The alert thresholds: what holds, and what operators have set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AlertConfigView {
+    /// What holds.
+    pub effective: Thresholds,
+    /// What operators have set.
+    pub overrides: Overrides,
+}
+
+/// How a webhook stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Events that it has not taken yet.
+    pub waiting: u64,
+    /// Tries that failed since the last success.
+    pub consecutive_failures: u32,
+    /// Why the last one failed.
+    pub last_error: Option<String>,
 }

@@ -69,6 +69,8 @@ codes! {
     AuditEntryNotFound "audit_entry_not_found" NOT_FOUND "There is no such audit entry"
     PastNotKept "past_not_kept" GONE "The past is no longer kept so far"
     CommandNotFound "command_not_found" NOT_FOUND "There is no such command"
+    AlertNotFound "alert_not_found" NOT_FOUND "There is no such alert"
+    WebhookNotFound "webhook_not_found" NOT_FOUND "There is no such webhook"
     PeerNotFound "peer_not_found" NOT_FOUND "There is no such trusted peer"
     UserNotFound "user_not_found" NOT_FOUND "There is no such user"
     ApiKeyNotFound "api_key_not_found" NOT_FOUND "There is no such API key"

@@ -10,10 +10,10 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
-    AccessError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
+    AccessError, AlertError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
     DispatchError, EnrollError, HostNotFound, IngestError, InventoryError, LoginError,
     OperatorAuthenticationError, PastError, ReadError, RefreshError, RegistryError, SiteAuthenticationError,
-    SiteNotFound, TrustError, Unavailable, WrongRole,
+    SiteNotFound, TrustError, Unavailable, WebhookError, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
@@ -533,9 +533,34 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+impl From<AlertError> for Problem {
+    fn from(error: AlertError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AlertError::NotFound(_) => Self::new(Code::AlertNotFound, detail).licensed(),
+            AlertError::Confined => Self::new(Code::PermissionDenied, detail),
+            AlertError::Invalid(invalid) => Self::field(Code::InvalidValue, invalid.field, detail),
+            AlertError::WrongRole(role) => role.into(),
+            AlertError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        let detail = error.to_string();
+        match error {
+            WebhookError::NotFound(_) => Self::new(Code::WebhookNotFound, detail),
+            WebhookError::WrongRole(role) => role.into(),
+            WebhookError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hansa_model::access::Exceeds;
+    use hansa_model::alert::InvalidThreshold;
     use hansa_model::command::CommandStatus;
     use hansa_model::enrollment::Role;
     use hansa_model::id::CommandId;
@@ -631,6 +656,10 @@ mod tests {
             EnrollError::CoordinatorIdentity.into(),
             EnrollError::Unreachable("connection\nrefused".to_owned()).into(),
             EnrollError::Refused("expired".to_owned()).into(),
+            AlertError::NotFound(hansa_model::id::AlertId(uuid::Uuid::nil())).into(),
+            AlertError::Confined.into(),
+            AlertError::from(InvalidThreshold { field: "offline_multiplier", range: "at least 1" }).into(),
+            WebhookError::NotFound("pager".to_owned()).into(),
             TrustError::InvalidKey.into(),
             TrustError::NotFound.into(),
             Problem::permission_denied(Scope::SitesWrite),

@@ -14,8 +14,8 @@ use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie, SiteBea
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
-    access, audit, commands, events, hosts, identity, ingest, inventory, login, membership, operations, past,
-    rollups, server, sites,
+    access, alerts, audit, commands, events, hosts, identity, ingest, inventory, login, membership,
+    operations, past, rollups, server, sites,
 };
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
@@ -349,6 +349,52 @@ pub(crate) static ROUTES: &[Route] = &[
         "Stops a command, or takes it back before it was sent",
     )
     .ok(schema::<commands::CommandAnswer>()),
+    // Alerts (contract B5), and the webhooks that are told of them.
+    Route::new(
+        Get,
+        "/api/v1/federation/alerts",
+        Operator(Scope::AlertsRead, read!(alerts::list, as operator)),
+        "Lists alerts about sites, those that began last first",
+    )
+    .query(alerts::ALERTS_QUERY)
+    .ok(schema::<alerts::AlertsAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/alerts/{alert_id}/acknowledge",
+        Operator(Scope::AlertsWrite, act!(alerts::acknowledge, as operator)),
+        "Takes note of an alert; it stays open",
+    )
+    .ok(schema::<alerts::AlertAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/alert-config",
+        Operator(Scope::AlertsRead, read!(alerts::config, any operator)),
+        "Shows the thresholds of alerts",
+    )
+    .ok(schema::<alerts::AlertConfigAnswer>()),
+    Route::new(
+        Put,
+        "/api/v1/federation/alert-config",
+        Operator(Scope::AlertsWrite, act!(alerts::set_config, as operator)),
+        "Sets thresholds of alerts",
+    )
+    .json(schema::<alerts::AlertConfigPatch>())
+    .ok(schema::<alerts::AlertConfigAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/webhooks",
+        Operator(Scope::AlertsRead, act!(alerts::webhooks, as operator)),
+        "Shows how the configured webhooks stand",
+    )
+    .ok(schema::<alerts::WebhooksAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/webhooks/{name}/replay",
+        Operator(Scope::AlertsWrite, act!(alerts::replay, as operator)),
+        "Tells a webhook again what has happened",
+    )
+    .takes(Input::OptionalJson(schema::<alerts::ReplayBody>()))
+    .ok(schema::<alerts::ReplayAnswer>()),
     // What sites push over HTTP (contract B6).
     Route::new(
         Post,

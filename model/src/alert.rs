@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Detail;
+use crate::host::Patch;
 use crate::id::AlertId;
 use crate::{SiteId, Timestamp};
 
@@ -159,6 +160,19 @@ pub struct Overrides {
     pub critical_cve_threshold: Option<u64>,
 }
 
+/// A change of the [`Overrides`]: absent keeps, null clears.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OverridesPatch {
+    /// See [`Thresholds::offline_multiplier`].
+    pub offline_multiplier: Patch<f64>,
+    /// See [`Thresholds::min_offline_seconds`].
+    pub min_offline_seconds: Patch<u64>,
+    /// See [`Thresholds::compliance_threshold`].
+    pub compliance_threshold: Patch<f64>,
+    /// See [`Thresholds::critical_cve_threshold`].
+    pub critical_cve_threshold: Patch<u64>,
+}
+
 /// A threshold out of its range (contract 8). Fix the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {range}")]
@@ -170,6 +184,17 @@ pub struct InvalidThreshold {
 }
 
 impl Overrides {
+    /// The same with a change.
+    #[must_use]
+    pub fn patched(&self, patch: &OverridesPatch) -> Self {
+        Self {
+            offline_multiplier: patch.offline_multiplier.unwrap_or(self.offline_multiplier),
+            min_offline_seconds: patch.min_offline_seconds.unwrap_or(self.min_offline_seconds),
+            compliance_threshold: patch.compliance_threshold.unwrap_or(self.compliance_threshold),
+            critical_cve_threshold: patch.critical_cve_threshold.unwrap_or(self.critical_cve_threshold),
+        }
+    }
+
     /// Checks the ranges of contract 8.
     ///
     /// # Errors

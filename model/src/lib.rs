@@ -37,6 +37,7 @@ pub mod secret;
 pub mod site;
 pub mod sync;
 pub mod time;
+pub mod webhook;
 
 pub use entropy::Entropy;
 pub use host::{Host, HostChange, HostRecord, HostRow};

@@ -113,6 +113,8 @@ pub mod sync {
     pub const LINK_RETRY_MAX: Duration = Duration::from_secs(30);
     /// Between digest comparisons of a quiet, healthy link. They cost one frame of 1 kB.
     pub const DIGEST_INTERVAL: Duration = Duration::from_secs(600);
+    /// Between two words of a linked site on how it is: its clock, its dead letters.
+    pub const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
     /// Wait for an answer on a link before it is called half-open and closed.
     pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
     /// Newest sync events kept for each site (contract 7.2).
@@ -137,6 +139,20 @@ pub mod alert {
     pub const LIST_DEFAULT: usize = 100;
     /// See [`LIST_DEFAULT`].
     pub const LIST_MAX: usize = 1_000;
+}
+
+/// Webhooks.
+pub mod webhook {
+    use super::Duration;
+
+    /// Between two looks whether a webhook is due; a new event looks at once.
+    pub const TICK: Duration = Duration::from_secs(5);
+    /// Events are kept for so long, to be told again.
+    pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
+    /// Bytes of a signature's key: the convention's least.
+    pub const SECRET_BYTES_MIN: usize = 24;
+    /// Webhooks of one node; each may hold one connection.
+    pub const WEBHOOKS_MAX: usize = 16;
 }
 
 /// Pushes from a coordinator to a site.

@@ -83,6 +83,11 @@ pub(crate) const TABLES: &[TableInfo] = &[
     records::<table::DispatchKeys>(),
     records::<table::CommandKeys>(),
     records::<table::Audit>(),
+    records::<table::Alerts>(),
+    records::<table::OpenAlerts>(),
+    records::<table::AlertOverrides>(),
+    log::<table::WebhookLog>(),
+    records::<table::WebhookCursors>(),
     records::<table::AuditCheckpoints>(),
     records::<table::CoordinatorCheckpoints>(),
 ];

@@ -83,6 +83,14 @@ impl fmt::Debug for PeerRequest {
     }
 }
 
+/// HMAC-SHA-256 of a message.
+pub fn hmac_sha256(key: &Secret<Vec<u8>>, message: &[u8]) -> [u8; 32] {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.expose());
+    let mut tag = [0; 32];
+    tag.copy_from_slice(ring::hmac::sign(&key, message).as_ref());
+    tag
+}
+
 /// What a peer answered.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerAnswer {

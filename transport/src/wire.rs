@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use hansa_model::audit::Checkpoint;
 use hansa_model::secret::TokenHash;
 use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Position};
-use hansa_model::{Secret, SiteId};
+use hansa_model::{Secret, SiteId, Timestamp};
 
 use crate::error::FrameError;
 use crate::frame::{EncodedFrame, Frame};
@@ -30,6 +30,7 @@ mod kind {
     pub(super) const DIGEST: u16 = 0x0004;
     pub(super) const PUSH_ACK: u16 = 0x0005;
     pub(super) const LEAVE: u16 = 0x0006;
+    pub(super) const HEALTH: u16 = 0x0007;
     pub(super) const ENROLLED: u16 = 0x0101;
     pub(super) const ENROLL_REFUSED: u16 = 0x0102;
     pub(super) const WELCOME: u16 = 0x0103;
@@ -56,6 +57,8 @@ pub enum Up {
     PushAck(PushAck),
     /// The site leaves the federation for good. On the control lane.
     Leave,
+    /// How the site is now. On the control lane, about once a minute. Since version 2.
+    Health(Health),
     /// The site does not know a kind that it received.
     NotUnderstood {
         /// The kind received.
@@ -173,6 +176,15 @@ pub struct PushAck {
     pub id: u64,
 }
 
+/// See [`Up::Health`]. Nothing of it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The site's clock when it sent this.
+    pub sent_at: Timestamp,
+    /// Entries of its queue that the coordinator refused for good.
+    pub dead_letters: u64,
+}
+
 /// See [`Down::Enrolled`]. The fields of the contract's completion answer, and what a site would
 /// otherwise fetch by `GET tls-cert`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +286,7 @@ impl Up {
             Self::Digest(message) => frame(kind::DIGEST, message),
             Self::PushAck(message) => frame(kind::PUSH_ACK, message),
             Self::Leave => frame(kind::LEAVE, &()),
+            Self::Health(message) => frame(kind::HEALTH, message),
             Self::NotUnderstood { kind } | Self::Unknown { kind } => frame(kind::NOT_UNDERSTOOD, kind),
         }
     }
@@ -291,6 +304,7 @@ impl Up {
             kind::DIGEST => Self::Digest(decode(*kind, payload)?),
             kind::PUSH_ACK => Self::PushAck(decode(*kind, payload)?),
             kind::LEAVE => Self::Leave,
+            kind::HEALTH => Self::Health(decode(*kind, payload)?),
             kind::NOT_UNDERSTOOD => Self::NotUnderstood { kind: decode(*kind, payload)? },
             kind => Self::Unknown { kind },
         })

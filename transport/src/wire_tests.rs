@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use hansa_model::Timestamp;
 use hansa_model::audit::Checkpoint;
 use hansa_model::host::HostChange;
 use hansa_model::secret::hex;
@@ -66,6 +67,10 @@ fn golden_up() -> Vec<(Up, &'static str)> {
         ),
         (Up::PushAck(PushAck { id: 9 }), "04000000010500 09"),
         (Up::Leave, "03000000010600"),
+        (
+            Up::Health(Health { sent_at: Timestamp::from_micros(1), dead_letters: 300 }),
+            "06000000010700 02 ac02",
+        ),
         (Up::NotUnderstood { kind: 0x0107 }, "05000000010000 8702"),
     ]
 }
@@ -167,6 +172,7 @@ fn fields_of_a_newer_version_are_ignored() {
             | Up::Digest(_)
             | Up::PushAck(_)
             | Up::Leave
+            | Up::Health(_)
             | Up::NotUnderstood { .. }
             | Up::Unknown { .. } => assert_eq!(Up::decode(&longer), Ok(message)),
         }

@@ -40,7 +40,13 @@ impl SiteActor {
         state.heard_over_quic();
         state.deliveries.link_lost();
         let number = state.links;
-        let serving = Tied::spawn(crate::endpoint::serve_link(myself.clone(), link.clone(), number, control));
+        let serving = Tied::spawn(crate::endpoint::serve_link(
+            Arc::clone(&self.context),
+            myself.clone(),
+            link.clone(),
+            number,
+            control,
+        ));
         state.link = Some(LiveLink { number, link, checkpoint: 0, push: None, _serving: serving });
         state.publish();
         Ok(state.sync.position)

@@ -20,7 +20,7 @@ use crate::view::SiteView;
 impl SiteState {
     /// The site's standing, as its view says it is.
     pub(super) fn standing(&self, view: &SiteView) -> Standing {
-        let SiteView { site, sync, linked } = view;
+        let SiteView { site, sync, linked, .. } = view;
         let row = ReportRow {
             site_id: site.id,
             site_name: site.name.clone(),

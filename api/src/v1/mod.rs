@@ -1,6 +1,7 @@
 //! Bodies and handlers, one file per noun. Handlers translate and call the facade; nothing is decided here.
 
 pub(crate) mod access;
+pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod commands;
 pub(crate) mod events;

@@ -489,7 +489,7 @@ mod tests {
             queue_depth: Some(3),
             ..SiteSync::default()
         };
-        SiteView { site: Arc::new(site), sync, linked: true }
+        SiteView { site: Arc::new(site), sync, linked: true, health: None }
     }
 
     #[test]

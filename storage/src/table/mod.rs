@@ -12,6 +12,8 @@ use crate::codec::KeyCodec;
 use crate::error::RecordError;
 use crate::seal::Envelope;
 
+mod alert_overrides;
+mod alerts;
 mod api_key_names;
 mod api_keys;
 mod assignments;
@@ -35,6 +37,7 @@ mod ingest_log;
 mod inventory_log;
 mod inventory_segments;
 mod logins;
+mod open_alerts;
 mod open_commands;
 mod outbound_bearers;
 mod outbox;
@@ -59,7 +62,11 @@ mod sync_events;
 mod trusted_peers;
 mod users;
 mod vulnerability_rollups;
+mod webhook_cursors;
+mod webhook_log;
 
+pub use alert_overrides::AlertOverrides;
+pub use alerts::Alerts;
 pub use api_key_names::ApiKeyNames;
 pub use api_keys::ApiKeys;
 pub use assignments::{Assignments, PolicySites};
@@ -83,6 +90,7 @@ pub use ingest_log::IngestLog;
 pub use inventory_log::InventoryLog;
 pub use inventory_segments::{InventorySegmentHeads, InventorySegments};
 pub use logins::Logins;
+pub use open_alerts::OpenAlerts;
 pub use open_commands::OpenCommands;
 pub use outbound_bearers::OutboundBearers;
 pub use outbox::Outbox;
@@ -107,6 +115,8 @@ pub use sync_events::SyncEvents;
 pub use trusted_peers::TrustedPeers;
 pub use users::Users;
 pub use vulnerability_rollups::VulnerabilityRollups;
+pub use webhook_cursors::WebhookCursors;
+pub use webhook_log::WebhookLog;
 
 /// Key of the one record in a table that holds one.
 pub const SELF: &str = "self";

@@ -6,12 +6,13 @@
 use std::path::PathBuf;
 
 use hansa_model::access::{ApiKey, Grant, Login, OperatorRole, PasswordHash, User};
-use hansa_model::audit::{AuditEntry, Checkpoint, KeptCheckpoint};
+use hansa_model::alert::{Alert, Condition, Overrides};
+use hansa_model::audit::{AuditEntry, Checkpoint, Detail, KeptCheckpoint};
 use hansa_model::command::{Command, CommandStatus, HostOutcome, KeyedDispatch, Progress};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::finding::{CveId, Finding, FindingsSummary, Held, HostScan, ScanSummary, Severity};
 use hansa_model::host::HostRecord;
-use hansa_model::id::{ApiKeyId, CommandId, LeaseId, PolicyId, RolloutId, RollupId};
+use hansa_model::id::{AlertId, ApiKeyId, CommandId, LeaseId, PolicyId, RolloutId, RollupId};
 use hansa_model::policy::{Assignment, Policy, PushStatus, Rollout, RolloutState, WaitFor};
 use hansa_model::received::{
     CommandState, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy,
@@ -20,6 +21,7 @@ use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
 use hansa_model::sync::{IngestRecord, Position};
+use hansa_model::webhook::WebhookEvent;
 use hansa_model::{Host, HostChange, HostId};
 
 use super::*;
@@ -117,9 +119,43 @@ fn samples() -> Vec<Sample> {
         sample::<DispatchKeys>(&hash, &keyed_dispatch()),
         sample::<CommandKeys>(&(site_id(1), command().id), &hash),
         sample::<Audit>(&1, &AuditEntry { number: 1, draft: draft("site_created"), hash }),
+        sample::<Alerts>(&AlertId(id.0), &alert(id)),
+        sample::<OpenAlerts>(&(id, 3), &AlertId(id.0)),
+        sample::<AlertOverrides>(
+            SELF,
+            &Overrides { compliance_threshold: Some(80.0), ..Overrides::default() },
+        ),
+        log_sample::<WebhookLog>(&postcard::to_stdvec(&webhook_event()).unwrap()),
+        sample::<WebhookCursors>("pager", &7),
         sample::<AuditCheckpoints>(&1_000, &checkpoint(hash)),
         sample::<CoordinatorCheckpoints>(&1_000, &kept_checkpoint(hash)),
     ]
+}
+
+fn alert(site: SiteId) -> Alert {
+    Alert {
+        id: AlertId(site.0),
+        site_id: site,
+        condition: Condition::DeadLetters,
+        severity: hansa_model::alert::Severity::Warning,
+        title: "t".to_owned(),
+        message: "m".to_owned(),
+        details: [("dead_letters".to_owned(), Detail::Int(2))].into_iter().collect(),
+        triggered_at: Timestamp::from_secs(60),
+        refreshed_at: Timestamp::from_secs(61),
+        resolved_at: None,
+        acknowledged_at: Some(Timestamp::from_secs(62)),
+        acknowledged_by: Some("ada".to_owned()),
+    }
+}
+
+fn webhook_event() -> WebhookEvent {
+    WebhookEvent {
+        id: "e".to_owned(),
+        kind: "alert.opened".to_owned(),
+        at: Timestamp::from_secs(60),
+        data: "{}".to_owned(),
+    }
 }
 
 #[test]
