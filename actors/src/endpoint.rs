@@ -121,7 +121,7 @@ async fn introduce(context: &Context, coordinator: &Coordinator, link: &Link) ->
                 sender.send(&answer.encode()).await.map_err(lost)?;
             }
             Up::Hello(hello) => return welcome(context, coordinator, link, sender, receiver, hello).await,
-            Up::Leave => return Err(CloseCode::NotEnrolled),
+            Up::Leave => return Err(leave(coordinator, link).await),
             Up::Unknown { kind } => {
                 sender.send(&Down::NotUnderstood { kind }.encode()).await.map_err(lost)?;
             }
@@ -130,6 +130,16 @@ async fn introduce(context: &Context, coordinator: &Coordinator, link: &Link) ->
                 return Err(CloseCode::ProtocolError);
             }
         }
+    }
+}
+
+/// A site leaves for good: it is removed, with all that this coordinator holds of it.
+async fn leave(coordinator: &Coordinator, link: &Link) -> CloseCode {
+    let Some(member) = coordinator.member_of(link.peer().as_bytes()) else { return CloseCode::NotEnrolled };
+    match member.actor.call(|reply| SiteMessage::Leave { reply }).await {
+        Ok(Ok(())) => CloseCode::Removed,
+        // It tries again, or its operator tells ours.
+        Ok(Err(_)) | Err(_) => CloseCode::ShuttingDown,
     }
 }
 

@@ -6,6 +6,7 @@
 use hansa_model::alert::InvalidThreshold;
 use hansa_model::id::{AlertId, CommandId, PolicyId, RolloutId};
 use hansa_model::machine::command::{CancelRefusal, DispatchRefusal};
+use hansa_model::machine::inbox::LeaseRequestRefusal;
 use hansa_model::machine::past::NotKept;
 use hansa_model::machine::policy::PolicyRejection;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
@@ -209,6 +210,56 @@ pub enum SiteAuthenticationError {
     /// Signatures are required here.
     #[error("X-Federation-Signature is missing or does not verify against the pinned certificate")]
     Signature,
+}
+
+/// A coordinator's bearer or signature that this site did not accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinatorAuthenticationError {
+    /// It is not the bearer of this site's coordinator, or the site is not enrolled.
+    #[error("the bearer is missing or not this site's coordinator's: the site must be enrolled with you")]
+    Unknown,
+    /// Signatures are required here.
+    #[error("X-Federation-Signature is missing or does not verify against the coordinator's certificate")]
+    Signature,
+}
+
+/// A push that this site did not take.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReceiveError {
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A membership that this site did not end.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LeaveError {
+    /// There is none.
+    #[error("this site is not enrolled: there is nothing to leave")]
+    NotEnrolled,
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A wish for a credential that was not queued.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LeaseRequestError {
+    /// A value is not allowed.
+    #[error(transparent)]
+    Refused(#[from] LeaseRequestRefusal),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// An operator's token that was not accepted.

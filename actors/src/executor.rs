@@ -485,6 +485,7 @@ async fn carry_out(
     let mut running = tokio::task::JoinSet::new();
     let mut said = Instant::now();
     let mut cancelled = false;
+    let mut fault = None;
     loop {
         while !cancelled && running.len() < limits::RUNS_AT_ONCE {
             let Some(hosts) = waiting.next() else { break };
@@ -506,7 +507,14 @@ async fn carry_out(
             ended = running.join_next() => ended,
         };
         match ended {
-            Some(Ok((hosts, outcome))) => note(&mut results, &hosts, &outcome),
+            Some(Ok((hosts, outcome))) => {
+                note(&mut results, &hosts, &outcome);
+                let good = |host: &HostId| results.get(&host.to_string()).is_some_and(|said| said.success);
+                // A run that failed as a whole is no success, whatever it says of its hosts.
+                if !outcome.success && hosts.iter().all(good) {
+                    fault = Some(reason(&outcome));
+                }
+            }
             // A connector that panicked; its hosts are reported below.
             Some(Err(error)) => debug!(%error, "a connector broke off"),
             None => break,
@@ -524,7 +532,8 @@ async fn carry_out(
             .entry(host.to_string())
             .or_insert_with(|| HostResult { success: false, detail: silent.to_owned() });
     }
-    inbox::report(id, host_count, results, cancelled.then(|| "cancelled while it ran".to_owned()))
+    let error = if cancelled { Some("cancelled while it ran".to_owned()) } else { fault };
+    inbox::report(id, host_count, results, error)
 }
 
 /// What a run says about its hosts.

@@ -10,17 +10,18 @@ mod commands;
 mod operators;
 mod past;
 mod policies;
+mod queue;
+mod received;
 mod rollups;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use hansa_model::directory::{Page, Query};
 use hansa_model::enrollment::{JoinCode, Role};
 use hansa_model::host::HostEntry;
 use hansa_model::machine::link::ConnectionState;
 use hansa_model::machine::registry::{NewSite, SitePatch};
-use hansa_model::machine::stamp::{self, Stamp};
 use hansa_model::scope::Operator;
 use hansa_model::secret::{generate_token, token_hash};
 use hansa_model::site::{HostRollup, InvalidSite, SiteStatus};
@@ -28,7 +29,6 @@ use hansa_model::sync::{HostRollupReport, SiteMetadata};
 use hansa_model::{HostId, Secret, SiteId};
 use hansa_storage::{Order, table};
 use hansa_transport::PublicKey;
-use hansa_transport::certificate::verify_request;
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use tokio::sync::Semaphore;
@@ -474,31 +474,13 @@ impl Federation {
         site: SiteId,
         request: &SignedRequest<'_>,
     ) -> Result<(), SiteAuthenticationError> {
-        let SignedRequest { method, path, body, signature, stamp } = *request;
-        if !self.tree.context.config.enforce_signatures {
-            return Ok(());
-        }
         let certificate = self
             .tree
             .coordinator
             .roster
             .find(site)
             .and_then(|member| member.view().site.tls_cert_pem.clone());
-        let (Some(certificate), Some(signature)) = (certificate, signature) else {
-            return Err(SiteAuthenticationError::Signature);
-        };
-        if !verify_request(&certificate, body, signature) {
-            return Err(SiteAuthenticationError::Signature);
-        }
-        let mut stamps = self.tree.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = match stamp {
-            None => !stamps.expects(site),
-            Some(value) => Stamp::parse(value).is_some_and(|stamp| {
-                let message = stamp::message(method, path, stamp.at, stamp.nonce, body);
-                verify_request(&certificate, message.as_bytes(), stamp.signature)
-                    && stamps.take(self.tree.context.now(), site, &stamp)
-            }),
-        };
+        let good = self.is_signed(certificate, site, request);
         if good { Ok(()) } else { Err(SiteAuthenticationError::Signature) }
     }
 

@@ -54,6 +54,9 @@ pub(crate) enum InboxMessage {
         operator: Operator,
         reply: RpcReplyPort<Result<(String, ReceivedLease), Unavailable>>,
     },
+    /// The site leaves its federation: what waits is not begun, what runs is told to stop, policies are
+    /// forgotten as they are. Answers once that is on disk.
+    Forget { reply: RpcReplyPort<Result<(), Unavailable>> },
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
     DangerPanic,
@@ -180,6 +183,9 @@ impl Actor for InboxActor {
             }
             InboxMessage::RequestLease { request, operator, reply } => {
                 let _ = reply.send(self.request_lease(state, *request, &operator).await);
+            }
+            InboxMessage::Forget { reply } => {
+                let _ = reply.send(self.forget(state).await);
             }
             #[cfg(feature = "testing")]
             InboxMessage::DangerPanic => panic!("asked to fail"),
@@ -496,6 +502,32 @@ impl InboxActor {
             .collect();
         due.sort_unstable_by_key(|(_, row)| row.order);
         orders.policies = due.into_iter().take(room).map(|(id, row)| (*id, row.clone())).collect();
+    }
+
+    async fn forget(&self, state: &mut InboxState) -> Result<(), Unavailable> {
+        let now = self.context.now();
+        let mut step = Step::default();
+        for (id, held) in &state.commands {
+            let outcome = inbox::cancel_command(Memory::Held(held), *id, now, held.order);
+            self.command_step(&mut step, *id, Some(held), outcome);
+        }
+        // Nobody is left to read them.
+        step.payloads.clear();
+        for (key, held) in &state.leases {
+            if let Some(row) = inbox::forget_lease(held) {
+                step.leases.push((key.clone(), row));
+            }
+        }
+        for id in state.policies.keys() {
+            step.batch.delete::<table::ReceivedPolicies>(id);
+        }
+        self.store(state, step).await?;
+        state.policies.clear();
+        for command in state.commands.keys() {
+            self.executor.cast(ExecutorMessage::Cancel { command: *command });
+        }
+        self.executor.cast(ExecutorMessage::Look);
+        Ok(())
     }
 
     /// Stores a step and then takes it over.

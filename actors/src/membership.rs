@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::machine::link::Connection;
 use hansa_storage::{Batch, Lane, table};
+use tokio::sync::Mutex;
 
 use crate::context::Context;
 use crate::error::Unavailable;
@@ -19,6 +20,8 @@ pub(crate) struct Membership {
     enrollment: Arc<ArcSwapOption<Enrollment>>,
     connection: Arc<ArcSwap<Connection>>,
     latency_ms: Arc<AtomicU32>,
+    /// One change at a time: what the coordinator says must not bring back what an operator has ended.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Membership {
@@ -30,6 +33,7 @@ impl Membership {
             enrollment: Arc::new(ArcSwapOption::from_pointee(enrollment)),
             connection: Arc::new(ArcSwap::from_pointee(Connection::default())),
             latency_ms: Arc::new(AtomicU32::new(0)),
+            changing: Arc::default(),
         })
     }
 
@@ -67,7 +71,22 @@ impl Membership {
     }
 
     /// Stores a membership, with whatever else belongs to the same step; shows it once it is on disk.
-    pub(crate) async fn store(&self, enrollment: Enrollment, mut batch: Batch) -> Result<(), Unavailable> {
+    pub(crate) async fn store(&self, enrollment: Enrollment, batch: Batch) -> Result<(), Unavailable> {
+        let _changing = self.changing.lock().await;
+        self.put(enrollment, batch).await
+    }
+
+    /// Ends the membership, with whatever else belongs to the same step; nothing of it is left.
+    pub(crate) async fn clear(&self, mut batch: Batch) -> Result<(), Unavailable> {
+        let _changing = self.changing.lock().await;
+        batch.delete::<table::Enrollments>(SELF).delete::<table::SyncBearerSecret>(SELF);
+        self.context.commit(Lane::Control, batch).await?;
+        self.enrollment.store(None);
+        self.latency_ms.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn put(&self, enrollment: Enrollment, mut batch: Batch) -> Result<(), Unavailable> {
         batch.put::<table::Enrollments>(SELF, &enrollment);
         self.context.commit(Lane::Control, batch).await?;
         self.enrollment.store(Some(Arc::new(enrollment)));
@@ -76,9 +95,10 @@ impl Membership {
 
     /// Notes what the coordinator thinks of us, if it is news.
     pub(crate) async fn set_status(&self, status: EnrollmentStatus) -> Result<(), Unavailable> {
+        let _changing = self.changing.lock().await;
         let Some(enrollment) = self.enrollment().filter(|enrollment| enrollment.status != status) else {
             return Ok(());
         };
-        self.store(Enrollment { status, ..(*enrollment).clone() }, Batch::new()).await
+        self.put(Enrollment { status, ..(*enrollment).clone() }, Batch::new()).await
     }
 }

@@ -64,6 +64,8 @@ pub(crate) enum SiteMessage {
     Complete { request: CompleteRequest, reply: RpcReplyPort<Result<SiteView, CompleteFailure>> },
     /// An operator changes the row. Answers once the change and its audit entry are on disk.
     Change { change: SiteChange, operator: Operator, reply: RpcReplyPort<Result<SiteView, RegistryError>> },
+    /// The site says that it leaves. Answers once that is on disk.
+    Leave { reply: RpcReplyPort<Result<(), Unavailable>> },
     /// A link of this site finished its handshake. Answers with where the stream stands.
     LinkUp {
         link: Link,
@@ -297,6 +299,9 @@ impl Actor for SiteActor {
                 let answer = self.complete(state, request).await;
                 // A caller that gave up has nothing to be told; the same holds for every reply below.
                 let _ = reply.send(answer);
+            }
+            SiteMessage::Leave { reply } => {
+                let _ = reply.send(self.leave(state).await);
             }
             SiteMessage::Change { change, operator, reply } => {
                 let answer = self.change(state, change, &operator).await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use hansa_model::audit::{AuditDraft, Detail};
 use hansa_model::directory::digest;
 use hansa_model::host::{HostChange, HostEntry};
 use hansa_model::limits::sync as limits;
@@ -78,6 +79,10 @@ pub(crate) enum SyncQueueMessage {
     Delivered { delivery: DeliveryId, reply: RpcReplyPort<Result<(), Unavailable>> },
     /// An HTTP peer refused a delivery for good. Counts towards its death; no answer.
     Undeliverable { delivery: DeliveryId, error: String },
+    /// Sends dead entries once more: these, or all. Answers with how many, once that is on disk.
+    Requeue { orders: Option<Vec<u64>>, audit: AuditDraft, reply: RpcReplyPort<Result<u64, Unavailable>> },
+    /// Drops queued payloads but the newest; host changes stay. Answers with how many, once that is on disk.
+    Purge { keep_newest: u64, audit: Option<AuditDraft>, reply: RpcReplyPort<Result<u64, Unavailable>> },
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
     DangerPanic,
@@ -205,6 +210,13 @@ impl Actor for SyncQueueActor {
             }
             SyncQueueMessage::Undeliverable { delivery, error } => {
                 self.undeliverable(state, delivery, error).await;
+            }
+            SyncQueueMessage::Requeue { orders, audit, reply } => {
+                let _ = reply.send(self.requeue(state, orders, audit).await);
+                self.wake.notify_one();
+            }
+            SyncQueueMessage::Purge { keep_newest, audit, reply } => {
+                let _ = reply.send(self.purge(state, keep_newest, audit).await);
             }
             #[cfg(feature = "testing")]
             SyncQueueMessage::DangerPanic => panic!("asked to fail"),
@@ -438,6 +450,70 @@ impl SyncQueueActor {
             self.wake.notify_one();
         }
     }
+}
+
+// Operators.
+impl SyncQueueActor {
+    async fn requeue(
+        &self,
+        state: &mut SyncQueueState,
+        orders: Option<Vec<u64>>,
+        audit: AuditDraft,
+    ) -> Result<u64, Unavailable> {
+        let wanted = |order: &u64| orders.as_ref().is_none_or(|orders| orders.contains(order));
+        let revived: Vec<(u64, QueueEntry)> = state
+            .entries
+            .iter()
+            .filter(|(order, entry)| entry.attempts >= limits::ATTEMPTS_MAX && wanted(order))
+            .map(|(order, entry)| {
+                (*order, QueueEntry { attempts: 0, last_attempt_at: None, ..entry.clone() })
+            })
+            .collect();
+        let count = revived.len() as u64;
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut batch = Batch::new();
+        for (order, entry) in &revived {
+            batch.put::<table::Queue>(order, entry);
+        }
+        batch.audit(counted(audit, count));
+        self.context.commit(Lane::Operator, batch).await?;
+        state.entries.extend(revived);
+        Ok(count)
+    }
+
+    async fn purge(
+        &self,
+        state: &mut SyncQueueState,
+        keep_newest: u64,
+        audit: Option<AuditDraft>,
+    ) -> Result<u64, Unavailable> {
+        let kept = usize::try_from(keep_newest).unwrap_or(usize::MAX);
+        let dropped: Vec<u64> = state.entries.keys().rev().skip(kept).copied().collect();
+        let count = dropped.len() as u64;
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut batch = Batch::new();
+        for order in &dropped {
+            batch.delete::<table::Queue>(order);
+            batch.delete::<table::QueueKeys>(state.entries[order].dedup_key.as_str());
+        }
+        if let Some(audit) = audit {
+            batch.audit(counted(audit, count));
+        }
+        self.context.commit(Lane::Operator, batch).await?;
+        state.entries.retain(|order, _| !dropped.contains(order));
+        Ok(count)
+    }
+}
+
+/// An audit entry that says of how many rows it is.
+fn counted(audit: AuditDraft, count: u64) -> AuditDraft {
+    let mut details = audit.details;
+    details.insert("count".to_owned(), Detail::Int(i64::try_from(count).unwrap_or(i64::MAX)));
+    AuditDraft { details, ..audit }
 }
 
 // HTTP peers.

@@ -39,6 +39,8 @@ use crate::view::QueueView;
 pub(crate) enum UplinkMessage {
     /// Dial now: the wait is over, or the membership changed.
     Dial,
+    /// Do not wait for the next pass to an HTTP peer: something was revived that it should try.
+    Hurry,
     /// The session has begun: the coordinator has welcomed us.
     Welcomed,
     /// The session is over.
@@ -104,6 +106,13 @@ impl Actor for UplinkActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             UplinkMessage::Dial => self.dial(&myself, state),
+            UplinkMessage::Hurry => {
+                let over_http =
+                    self.membership.enrolled().is_some_and(|enrollment| enrollment.quic_address.is_none());
+                if over_http && state.session.is_none() {
+                    self.dial(&myself, state);
+                }
+            }
             UplinkMessage::Welcomed => {
                 state.connection.succeeded(self.context.now());
                 self.membership.set_status(EnrollmentStatus::Enrolled).await?;
@@ -124,6 +133,7 @@ impl UplinkActor {
             // Left or never joined: nothing of the last membership remains (contract 13.16).
             state.connection = Connection::default();
             state.session = None;
+            state.snapshot_at = None;
             return;
         };
         let Some(address) = enrollment.quic_address.clone() else {

@@ -554,3 +554,36 @@ pub struct WebhookView {
     /// Why the last one failed.
     pub last_error: Option<String>,
 }
+
+/// A queued payload that the coordinator refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What it is, such as `command_result`.
+    pub payload_type: String,
+    /// What a newer one would replace it by.
+    pub dedup_key: String,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// Refusals.
+    pub attempts: u32,
+    /// The last one.
+    pub last_attempt_at: Option<Timestamp>,
+    /// Its reason.
+    pub last_error: Option<String>,
+    /// Bytes of the payload.
+    pub bytes: usize,
+}
+
+impl From<hansa_storage::table::QueueEntry> for DeadLetter {
+    fn from(entry: hansa_storage::table::QueueEntry) -> Self {
+        Self {
+            payload_type: entry.payload_type,
+            dedup_key: entry.dedup_key,
+            created_at: entry.created_at,
+            attempts: entry.attempts,
+            last_attempt_at: entry.last_attempt_at,
+            last_error: entry.last_error,
+            bytes: entry.payload.len(),
+        }
+    }
+}

@@ -62,6 +62,7 @@ codes! {
     SiteUnauthorized "site_unauthorized" UNAUTHORIZED "The site's bearer is missing or unknown"
     SiteSuspended "site_suspended" UNAUTHORIZED "The site is suspended"
     SiteMismatch "site_mismatch" FORBIDDEN "The bearer belongs to another site"
+    CoordinatorUnauthorized "coordinator_unauthorized" UNAUTHORIZED "The bearer is not this site's coordinator's"
     SignatureInvalid "signature_invalid" UNAUTHORIZED "The request signature does not verify"
     // Objects.
     SiteNotFound "site_not_found" NOT_FOUND "There is no such site"
@@ -95,6 +96,7 @@ codes! {
     CertificateMissing "certificate_missing" BAD_REQUEST "The certificate is missing"
     CertificateInvalid "certificate_invalid" BAD_REQUEST "The text is not a certificate"
     OtherCoordinator "other_coordinator" CONFLICT "The site is enrolled elsewhere"
+    NotEnrolled "not_enrolled" CONFLICT "The site is not enrolled"
     CoordinatorIdentity "coordinator_identity" UNAUTHORIZED "The coordinator's identity proof does not verify"
     CoordinatorUnreachable "coordinator_unreachable" BAD_GATEWAY "The coordinator cannot be reached"
     CoordinatorRefused "coordinator_refused" BAD_GATEWAY "The coordinator refused the enrollment"

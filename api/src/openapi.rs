@@ -25,6 +25,7 @@ use crate::v1::login::REFRESH_COOKIE;
 const OPERATOR: &str = "operator";
 const SITE: &str = "site";
 const REFRESH: &str = "refresh_cookie";
+const COORDINATOR: &str = "coordinator_bearer";
 
 /// The specification of the whole surface as JSON text; the same for every node.
 pub fn open_api() -> &'static str {
@@ -74,6 +75,10 @@ fn components() -> utoipa::openapi::Components {
              with the scope that the route names.",
         ))
         .security_scheme(
+            COORDINATOR,
+            bearer("The bearer that a coordinator got when it completed this site's enrollment."),
+        )
+        .security_scheme(
             REFRESH,
             SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
                 REFRESH_COOKIE,
@@ -103,6 +108,7 @@ fn operation(route: &Route) -> Operation {
         Principal::AnyOperator(scopes) => scopes.iter().fold(operation, |operation, scope| {
             operation.security(SecurityRequirement::new(OPERATOR, [scope.as_str()]))
         }),
+        Principal::CoordinatorBearer => operation.security(SecurityRequirement::new(COORDINATOR, none)),
         Principal::SiteBearer => operation.security(SecurityRequirement::new(SITE, none)),
     };
     operation.build()

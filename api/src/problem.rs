@@ -11,9 +11,10 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
     AccessError, AlertError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
-    DispatchError, EnrollError, HostNotFound, IngestError, InventoryError, LoginError,
-    OperatorAuthenticationError, PastError, ReadError, RefreshError, RegistryError, SiteAuthenticationError,
-    SiteNotFound, TrustError, Unavailable, WebhookError, WrongRole,
+    CoordinatorAuthenticationError, DispatchError, EnrollError, HostNotFound, IngestError, InventoryError,
+    LeaseRequestError, LeaveError, LoginError, OperatorAuthenticationError, PastError, ReadError,
+    ReceiveError, RefreshError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError,
+    Unavailable, WebhookError, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
@@ -373,6 +374,47 @@ impl From<SiteAuthenticationError> for Problem {
     }
 }
 
+impl From<CoordinatorAuthenticationError> for Problem {
+    fn from(error: CoordinatorAuthenticationError) -> Self {
+        let code = match error {
+            CoordinatorAuthenticationError::Unknown => Code::CoordinatorUnauthorized,
+            CoordinatorAuthenticationError::Signature => Code::SignatureInvalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ReceiveError> for Problem {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::WrongRole(role) => role.into(),
+            ReceiveError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<LeaveError> for Problem {
+    fn from(error: LeaveError) -> Self {
+        match error {
+            LeaveError::NotEnrolled => Self::new(Code::NotEnrolled, error.to_string()),
+            LeaveError::WrongRole(role) => role.into(),
+            LeaveError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<LeaseRequestError> for Problem {
+    fn from(error: LeaseRequestError) -> Self {
+        match error {
+            LeaseRequestError::Refused(refusal) => {
+                Self::field(Code::InvalidValue, refusal.field(), refusal.to_string())
+            }
+            LeaseRequestError::WrongRole(role) => role.into(),
+            LeaseRequestError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
 impl From<InvalidSite> for Problem {
     fn from(error: InvalidSite) -> Self {
         let (code, field) = match &error {
@@ -565,6 +607,7 @@ mod tests {
     use hansa_model::enrollment::Role;
     use hansa_model::id::CommandId;
     use hansa_model::machine::command::CancelRefusal;
+    use hansa_model::machine::inbox::LeaseRequestRefusal;
     use hansa_model::{HostId, SiteId};
 
     use hansa_model::Timestamp;
@@ -620,6 +663,10 @@ mod tests {
             SiteAuthenticationError::Suspended.into(),
             SiteAuthenticationError::OtherSite.into(),
             SiteAuthenticationError::Signature.into(),
+            CoordinatorAuthenticationError::Unknown.into(),
+            CoordinatorAuthenticationError::Signature.into(),
+            LeaseRequestError::from(LeaseRequestRefusal::Ttl).into(),
+            LeaveError::NotEnrolled.into(),
             ReadError::from(SiteNotFound(site)).into(),
             ReadError::from(HostNotFound(host)).into(),
             PastError::from(NotKept { earliest: Timestamp::from_secs(1_795_000_000) }).into(),

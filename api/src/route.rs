@@ -69,6 +69,8 @@ pub enum Principal {
     TokenInPath,
     /// Whoever holds the refresh token of a login, in its cookie.
     RefreshCookie,
+    /// This site's coordinator, by the bearer that it presents.
+    CoordinatorBearer,
     /// The enrolled site whose bearer is sent and whose id stands in the path.
     SiteBearer,
 }
@@ -96,6 +98,7 @@ pub(crate) enum Access {
     AnyOperator(&'static [Scope], fn(Request, Arc<Operator>) -> Answering),
     TokenInPath(fn(Request) -> Answering),
     RefreshCookie(fn(Request, Secret<String>) -> Answering),
+    CoordinatorBearer(fn(Request) -> Answering),
     SiteBearer(fn(Request, SiteId) -> Answering),
 }
 
@@ -108,6 +111,7 @@ impl Access {
             Self::AnyOperator(scopes, _) => Principal::AnyOperator(scopes),
             Self::TokenInPath(_) => Principal::TokenInPath,
             Self::RefreshCookie(_) => Principal::RefreshCookie,
+            Self::CoordinatorBearer(_) => Principal::CoordinatorBearer,
             Self::SiteBearer(_) => Principal::SiteBearer,
         }
     }

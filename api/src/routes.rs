@@ -10,12 +10,14 @@ use hansa_model::limits::{
 };
 use hansa_model::scope::Scope;
 
-use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie, SiteBearer, TokenInPath};
+use crate::route::Access::{
+    AnyOperator, CoordinatorBearer, Operator, Public, RefreshCookie, SiteBearer, TokenInPath,
+};
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
     access, alerts, audit, commands, events, hosts, identity, ingest, inventory, login, membership,
-    operations, past, rollups, server, sites,
+    operations, past, received, rollups, server, sites,
 };
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
@@ -491,6 +493,100 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .query(&[LIMIT])
     .ok(schema::<audit::CheckpointsAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/sync-queue/dead",
+        Operator(Scope::SiteRead, read!(membership::dead, any operator)),
+        "Lists what the coordinator refused for good",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<membership::DeadAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/site/sync-queue/requeue",
+        Operator(Scope::SiteWrite, act!(membership::requeue, as operator)),
+        "Sends what the coordinator refused for good once more",
+    )
+    .takes(Input::OptionalJson(schema::<membership::Requeue>()))
+    .ok(schema::<membership::RequeueAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/site/sync-queue/purge",
+        Operator(Scope::SiteWrite, act!(membership::purge, as operator)),
+        "Drops the oldest queued payloads; hosts are never dropped",
+    )
+    .json(schema::<membership::Purge>())
+    .ok(schema::<membership::PurgeAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/site/leave",
+        Operator(Scope::SiteWrite, act!(membership::leave, as operator)),
+        "Leaves the federation",
+    )
+    .ok(schema::<membership::LeaveAnswer>()),
+    // What the coordinator pushes to this site, and what it holds of it (contract B7).
+    Route::new(
+        Post,
+        "/api/v1/federation/site/policies",
+        CoordinatorBearer(act!(received::push_policy)),
+        "Takes a policy, or the word that it is withdrawn",
+    )
+    .json(schema::<received::PolicyPushBody>())
+    .ok(schema::<received::PolicyPushAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/site/commands",
+        CoordinatorBearer(act!(received::push_command)),
+        "Takes a command, or the word that it is cancelled",
+    )
+    .json(schema::<received::CommandPushBody>())
+    .ok(schema::<received::CommandPushAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/site/secret-leases",
+        CoordinatorBearer(act!(received::push_lease)),
+        "Takes a credential for a host, or a word on one",
+    )
+    .json(schema::<received::LeasePushBody>())
+    .ok(schema::<received::LeasePushAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/received-policies",
+        Operator(Scope::SiteRead, read!(received::policies, any operator)),
+        "Lists the policies that this site holds",
+    )
+    .ok(schema::<received::ReceivedPoliciesAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/site/received-commands",
+        Operator(Scope::SiteRead, read!(received::commands, any operator)),
+        "Lists the newest commands that this site was sent",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<received::ReceivedCommandsAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/site/connectors",
+        Operator(Scope::SiteRead, read!(received::connectors, any operator)),
+        "Lists the connectors that this node's owner declared",
+    )
+    .ok(schema::<received::ConnectorsAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/site/secret-requests",
+        Operator(Scope::SiteRead, read!(received::secret_requests, any operator)),
+        "Lists the newest credentials that this site asked for, never their values",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<received::SecretRequests>()),
+    Route::new(
+        Post,
+        "/api/v1/site/secret-requests",
+        Operator(Scope::SiteWrite, act!(received::request_secret, as operator)),
+        "Asks the coordinator for a short-lived credential for a host",
+    )
+    .json(schema::<received::SecretRequestBody>())
+    .gives(Output::Json(201, schema::<received::SecretRequestRow>())),
     // A site's own hosts (architecture 9).
     Route::new(
         Get,
@@ -670,6 +766,7 @@ mod tests {
                     }
                     Principal::TokenInPath => "token in path".to_owned(),
                     Principal::RefreshCookie => "refresh cookie".to_owned(),
+                    Principal::CoordinatorBearer => "coordinator bearer".to_owned(),
                     Principal::SiteBearer => "site bearer".to_owned(),
                 };
                 format!("{:6} {:58} {principal}", route.method.as_str(), route.path)

@@ -253,10 +253,12 @@ impl Shared {
                 Authenticated::Operator(operator),
             ) => handler(request, operator).await,
             (Access::SiteBearer(handler), Authenticated::Site(site)) => handler(request, site).await,
+            (Access::CoordinatorBearer(handler), Authenticated::Coordinator) => handler(request).await,
             (
                 Access::Operator(..)
                 | Access::AnyOperator(..)
                 | Access::RefreshCookie(_)
+                | Access::CoordinatorBearer(_)
                 | Access::SiteBearer(_),
                 _,
             ) => Err(Problem::internal(&"a principal does not fit its route")),
@@ -289,6 +291,13 @@ impl Shared {
                     return Err(Problem::permission_denied_any(scopes));
                 }
                 Ok(Authenticated::Operator(operator))
+            }
+            Access::CoordinatorBearer(_) => {
+                match bearer(headers) {
+                    Bearer::Absent | Bearer::Malformed => self.federation.authenticate_coordinator(None)?,
+                    Bearer::Sent(token) => self.federation.authenticate_coordinator(Some(token))?,
+                }
+                Ok(Authenticated::Coordinator)
             }
             Access::SiteBearer(_) => {
                 let site = match bearer(headers) {
@@ -343,6 +352,7 @@ enum Authenticated {
     Operator(Arc<Operator>),
     Login(Secret<String>),
     Site(SiteId),
+    Coordinator,
 }
 
 /// What the `Authorization` header holds.

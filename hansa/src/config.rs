@@ -4,6 +4,7 @@
 //! fills what is left with the defaults. Nothing starts before the result is valid. `config/defaults.toml`
 //! is the documentation of every key; a test keeps it true.
 
+mod connector;
 mod transit;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hansa_model::enrollment::Role;
+use hansa_model::limits::connector as limits;
 use hansa_model::limits::http::DRAIN_WAIT_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::system::is_loopback;
 use crate::telemetry::LogFormat;
 
+pub use connector::{Connector, ConnectorLayer, Way};
 pub use transit::{Transit, TransitLayer, TransitLogin};
 
 /// The commented file that `hansa config --defaults` prints.
@@ -61,6 +64,9 @@ pub struct Layer {
     pub storage: StorageLayer,
     /// See [`LogLayer`].
     pub log: LogLayer,
+    /// See [`ConnectorLayer`]. Those of all files count, in the order of the files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connector: Vec<ConnectorLayer>,
 }
 
 /// The HTTP listener's certificate.
@@ -134,6 +140,8 @@ pub struct Config {
     pub log_filter: String,
     /// See [`LogFormat`].
     pub log_format: LogFormat,
+    /// What carries out commands, policies and leases at a site. Default: nothing.
+    pub connectors: Vec<Connector>,
 }
 
 /// A configuration that no node can run with. Nothing was started.
@@ -183,6 +191,14 @@ pub enum ConfigError {
     /// A URL that nobody can use.
     #[error("public_url must start with http:// or https://")]
     PublicUrl,
+    /// A connector that cannot be run.
+    #[error("connector {name:?}: {reason}")]
+    Connector {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No URL of a transit engine, or one over which secrets would travel in plain.
     #[error(
         "root_key_transit.address must be https://HOST:PORT, or http:// on this machine alone (127.0.0.1)"
@@ -276,6 +292,8 @@ impl Layer {
                     }
                 },
             },
+            // Tables in a list have no good form in a variable.
+            connector: Vec::new(),
         })
     }
 
@@ -305,6 +323,7 @@ impl Layer {
                 filter: self.log.filter.or(below.log.filter),
                 format: self.log.format.or(below.log.format),
             },
+            connector: below.connector.into_iter().chain(self.connector).collect(),
         }
     }
 
@@ -338,6 +357,13 @@ impl Layer {
         if public_url.as_deref().is_some_and(|url| !is_web_url(url)) {
             return Err(ConfigError::PublicUrl);
         }
+        if self.connector.len() > limits::CONNECTORS_MAX {
+            let name = format!("number {}", limits::CONNECTORS_MAX + 1);
+            let reason = format!("a node may have {} of them", limits::CONNECTORS_MAX);
+            return Err(ConfigError::Connector { name, reason });
+        }
+        let connectors =
+            self.connector.into_iter().map(ConnectorLayer::resolve).collect::<Result<Vec<_>, _>>()?;
         let data_dir =
             self.data_dir.unwrap_or_else(|| PathBuf::from(crate::cli::connection::DATA_DIR_DEFAULT));
         Ok(Config {
@@ -355,6 +381,7 @@ impl Layer {
             cache_bytes: cache_mib.saturating_mul(1024 * 1024),
             log_filter: self.log.filter.unwrap_or_else(|| LOG_FILTER.to_owned()),
             log_format: self.log.format.unwrap_or_default(),
+            connectors,
         })
     }
 }
@@ -448,7 +475,11 @@ mod tests {
     fn every_documented_key_is_one_that_is_read() {
         let uncommented: String = DEFAULTS
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|rest| is_assignment(rest)).unwrap_or(line))
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| is_assignment(rest) || *rest == "[[connector]]")
+                    .unwrap_or(line)
+            })
             .collect::<Vec<_>>()
             .join("\n");
 
@@ -468,6 +499,10 @@ mod tests {
         assert!(listen.is_some() && advertise.is_some() && enforce_signatures.is_some());
         assert!(layer.storage.cache_mib.is_some());
         assert!(layer.log.filter.is_some() && layer.log.format.is_some());
+        let documented = layer.connector.iter();
+        assert!(documented.clone().any(|connector| connector.program.is_some() && connector.user.is_some()));
+        assert!(documented.clone().any(|connector| connector.webhook.is_some()));
+        assert!(documented.clone().any(|connector| connector.builtin.is_some()));
     }
 
     #[test]

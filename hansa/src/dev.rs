@@ -29,7 +29,7 @@ use self::memory::{Memory, Ports};
 use crate::cli::failure::{Exit, Failure, chain};
 use crate::cli::output::{field, note, write_data};
 use crate::client::Client;
-use crate::config::{Config, FederationLayer, Layer};
+use crate::config::{Config, ConnectorLayer, FederationLayer, Layer};
 use crate::node::{RunningNode, private_folder};
 use crate::ready;
 use crate::shutdown::Signals;
@@ -238,6 +238,7 @@ impl Member {
             listen: Some(loopback(ports.http)),
             role: Some(role),
             federation: FederationLayer { listen: Some(loopback(ports.quic)), ..FederationLayer::default() },
+            connector: if role == Role::Site { vec![ConnectorLayer::echo()] } else { Vec::new() },
             ..Layer::default()
         };
         let config = Config {

@@ -14,6 +14,7 @@ mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod connector;
 pub mod dev;
 pub mod embedded;
 pub mod input;

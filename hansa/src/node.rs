@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::cli::failure::{Exit, Failure, chain};
 use crate::client::socket_path;
 use crate::config::{Config, QUIC_LISTEN_DEFAULT};
+use crate::connector::Declared;
 use crate::system::{SystemClock, SystemEntropy, compute, is_loopback};
 use crate::{mint, root_key, tls};
 
@@ -205,13 +206,15 @@ async fn start_actors(
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(Exit::Failed, format!("the node does not start: {}", chain(error)))
     };
+    let connectors = Declared::new(config.connectors.clone())
+        .map_err(|reason| Failure::new(Exit::Failed, format!("no HTTP client for connectors: {reason}")))?;
     let env = NodeEnv {
         store,
         socket: Some(socket.into()),
         wall: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         http: tls::peer_http()?,
-        connectors: Arc::new(hansa_actors::NoConnectors),
+        connectors: Arc::new(connectors),
         compute: compute(),
         endpoint_seed: None,
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -437,6 +437,7 @@ async fn authentication_comes_before_validation_on_every_route() {
             }
             Principal::RefreshCookie => drop(answer.refused(401, "login_ended")),
             Principal::SiteBearer => drop(answer.refused(401, "site_unauthorized")),
+            Principal::CoordinatorBearer => drop(answer.refused(401, "coordinator_unauthorized")),
         }
     }
 }
@@ -449,9 +450,11 @@ async fn missing_scope_is_403_and_begins_as_the_frontend_expects() {
         let needed: &[Scope] = match &route.principal {
             Principal::Operator(needed) => std::slice::from_ref(needed),
             Principal::AnyOperator(needed) => needed,
-            Principal::Public | Principal::TokenInPath | Principal::RefreshCookie | Principal::SiteBearer => {
-                continue;
-            }
+            Principal::Public
+            | Principal::TokenInPath
+            | Principal::RefreshCookie
+            | Principal::CoordinatorBearer
+            | Principal::SiteBearer => continue,
         };
         let others: BTreeSet<Scope> =
             Scope::ALL.into_iter().filter(|scope| !needed.contains(scope)).collect();

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod audit;
+mod connectors;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod full_disk;
 mod http_peer;
 #[cfg(test)]
 mod https;
+mod inbox;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]

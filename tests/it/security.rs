@@ -63,6 +63,7 @@ async fn sec_01_only_public_routes_answer_without_the_right_credential() {
                 vec![&site.bearer, &suspended.bearer, &short, &foreign]
             }
             Principal::SiteBearer => vec![&operator, &suspended.bearer, &foreign],
+            Principal::CoordinatorBearer => vec![&operator, &site.bearer, &foreign],
         };
         let nobody = node.anonymous();
         let bad =
@@ -75,6 +76,7 @@ async fn sec_01_only_public_routes_answer_without_the_right_credential() {
                 Principal::Operator(_)
                 | Principal::AnyOperator(_)
                 | Principal::RefreshCookie
+                | Principal::CoordinatorBearer
                 | Principal::SiteBearer => {
                     assert_eq!(answer.status, 401, "{} {}: {}", route.method, route.path, answer.text);
                     answer.assert_problem();
@@ -447,6 +449,7 @@ async fn sec_14_refusals_repeat_no_value() {
             | Principal::Operator(_)
             | Principal::AnyOperator(_)
             | Principal::TokenInPath
+            | Principal::CoordinatorBearer
             | Principal::RefreshCookie => node.api(),
         };
         let path = path_of(route, &site.id).replace("/token/", &format!("/{CANARY}/"));
@@ -644,6 +647,7 @@ async fn fuzzed_bodies_never_meet_a_defect() {
             | Principal::Operator(_)
             | Principal::AnyOperator(_)
             | Principal::TokenInPath
+            | Principal::CoordinatorBearer
             | Principal::RefreshCookie => node.api(),
         };
         if route.path.ends_with("/federation-role") {

@@ -6,6 +6,7 @@
 //! | [`TestFederation`] | a coordinator with enrolled sites |
 //! | [`TestProcess`] | the real program, killed by its process id |
 //! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
+//! | [`HttpCoordinator`] | a coordinator that has nothing but HTTP and two keys |
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
@@ -14,6 +15,7 @@
 mod federation;
 mod hosts;
 mod http;
+mod http_coordinator;
 mod http_site;
 mod issuer;
 mod node;
@@ -25,6 +27,7 @@ mod waiting;
 pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
 pub use http::{Answer, Api, EventStream};
+pub use http_coordinator::HttpCoordinator;
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
 pub use issuer::{SigningKey, TestIssuer};
 pub use node::{TestClock, TestNode, all_scopes};

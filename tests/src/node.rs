@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hansa::system::{SystemClock, SystemEntropy, compute};
 use hansa_actors::view::TokenRequest;
-use hansa_actors::{Echo, Federation, Node, NodeConfig, NodeEnv, OperatorsConfig};
+use hansa_actors::{Connectors, Echo, Federation, Node, NodeConfig, NodeEnv, OperatorsConfig};
 use hansa_api::Listener;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
@@ -63,6 +63,7 @@ struct Options {
     quic: bool,
     operators: OperatorsConfig,
     secure_cookies: bool,
+    connectors: Arc<dyn Connectors>,
 }
 
 impl Default for Options {
@@ -73,6 +74,7 @@ impl Default for Options {
             quic: true,
             operators: OperatorsConfig::default(),
             secure_cookies: false,
+            connectors: Arc::new(Echo),
         }
     }
 }
@@ -96,6 +98,17 @@ impl TestNode {
     pub async fn start(role: Role) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::start_in(folder, role, None, false).await
+    }
+
+    /// Starts a node with other connectors than the built-in echo.
+    pub async fn start_connected(role: Role, connectors: Arc<dyn Connectors>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = Options { connectors, ..Options::default() };
+        let mut node =
+            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
+        node.boot().await;
+        node
     }
 
     /// Starts a node that demands signatures of HTTP peers, as one that serves HTTPS does.
@@ -160,7 +173,7 @@ impl TestNode {
             wall: Arc::clone(&self.clock) as Arc<dyn WallClock>,
             entropy: Arc::new(SystemEntropy),
             http: Arc::new(PeerClient::new(&PeerClientConfig::default()).expect("an HTTP client for peers")),
-            connectors: Arc::new(Echo),
+            connectors: Arc::clone(&self.options.connectors),
             compute: compute(),
             endpoint_seed: None,
             host_name: "node.example.com".to_owned(),

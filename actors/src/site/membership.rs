@@ -87,6 +87,15 @@ impl SiteActor {
         Ok(self.take_over(state, decision, Batch::new(), Some(operator)).await?)
     }
 
+    /// The site says that it leaves. Durable on return; its other link is closed.
+    pub(super) async fn leave(&self, state: &mut SiteState) -> Result<(), Unavailable> {
+        let mut decision = registry::remove(&state.site, self.context.now());
+        if let Some(entry) = &mut decision.entry {
+            entry.details.insert("left".to_owned(), Detail::Bool(true));
+        }
+        self.take_over(state, decision, Batch::new(), None).await.map(drop)
+    }
+
     /// Stores a decision, then takes its row over and tells the link.
     pub(super) async fn take_over(
         &self,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hansa_actors::EnrollRequest;
 use hansa_actors::view::{MembershipView, QueueView, SyncStatusView};
 use hansa_model::enrollment::EnrollmentStatus;
+use hansa_model::limits::inbox;
 use hansa_model::scope::Operator;
 use hansa_model::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,111 @@ pub(crate) fn sync_status(request: &Request) -> Result<Answer, Problem> {
 
 pub(crate) fn queue_depth(request: &Request) -> Result<Answer, Problem> {
     Answer::ok(&QueueAnswer::from(request.federation.queue()))
+}
+
+/// Something that the coordinator refused for good. What it says is not shown: a report may be large.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadEntry {
+    /// Names the entry to `requeue`.
+    id: u64,
+    payload_type: String,
+    dedup_key: String,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    attempts: u32,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_attempt_at: Option<Timestamp>,
+    last_error: Option<String>,
+    /// Bytes of the payload.
+    bytes: usize,
+}
+
+/// What the coordinator refused for good, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadAnswer {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    entries: Vec<DeadEntry>,
+}
+
+/// Which dead entries to send once more.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Requeue {
+    /// Their ids; all when absent.
+    #[serde(default)]
+    ids: Option<Vec<u64>>,
+}
+
+/// What was requeued.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequeueAnswer {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    requeued_count: u64,
+}
+
+/// How much of the queue stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Purge {
+    /// Payloads that stay, the newest.
+    keep_newest: u64,
+}
+
+/// What was dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PurgeAnswer {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    purged_count: u64,
+}
+
+/// The membership is over.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LeaveAnswer {
+    #[schema(value_type = bool)]
+    licensed: Licensed,
+    /// Always `not_enrolled`.
+    status: &'static str,
+    /// The coordinator knows. If not, its operator removes the site there.
+    notified: bool,
+}
+
+pub(crate) fn dead(request: &Request) -> Result<Answer, Problem> {
+    let limit = request.query()?.number("limit", 1..=inbox::LIMIT_MAX)?.unwrap_or(inbox::LIMIT_DEFAULT);
+    let rows = request.federation.dead_letters(limit)?;
+    let entries = rows
+        .into_iter()
+        .map(|(id, entry)| DeadEntry {
+            id,
+            payload_type: entry.payload_type,
+            dedup_key: entry.dedup_key,
+            created_at: entry.created_at,
+            attempts: entry.attempts,
+            last_attempt_at: entry.last_attempt_at,
+            last_error: entry.last_error,
+            bytes: entry.bytes,
+        })
+        .collect();
+    Answer::ok(&DeadAnswer { licensed: Licensed, entries })
+}
+
+pub(crate) async fn requeue(mut request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let body: Requeue = request.optional_json().await?;
+    let requeued_count = request.federation.requeue(&operator, body.ids).await?;
+    Answer::ok(&RequeueAnswer { licensed: Licensed, requeued_count })
+}
+
+pub(crate) async fn purge(mut request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let body: Purge = request.json().await?;
+    let purged_count = request.federation.purge_oldest(&operator, body.keep_newest).await?;
+    Answer::ok(&PurgeAnswer { licensed: Licensed, purged_count })
+}
+
+pub(crate) async fn leave(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let notified = request.federation.leave(&operator).await?;
+    Answer::ok(&LeaveAnswer { licensed: Licensed, status: "not_enrolled", notified })
 }
 
 pub(crate) async fn resync(request: Request, _operator: Arc<Operator>) -> Result<Answer, Problem> {

@@ -14,6 +14,7 @@ mod import;
 mod join;
 pub mod output;
 mod queue;
+mod received;
 mod role;
 mod site;
 mod store;
@@ -77,6 +78,12 @@ pub enum Command {
     Resync(queue::ResyncArgs),
     /// Shows what this site still has to send, and how its uplink is.
     Queue(queue::QueueArgs),
+    /// Shows what the coordinator wants of this site: policies and commands.
+    Received(received::ReceivedArgs),
+    /// Connectors that carry out what the coordinator wants.
+    Connector(received::ConnectorArgs),
+    /// Leaves the federation.
+    Leave(received::LeaveArgs),
     /// Takes a consistent copy of a running node's store.
     Backup(store::BackupArgs),
     /// Puts a backup into a new data folder.
@@ -131,6 +138,9 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Import(args) => import::run(args).await,
         Command::Resync(args) => queue::resync(args).await,
         Command::Queue(args) => queue::run(args).await,
+        Command::Received(args) => received::run(args).await,
+        Command::Connector(args) => received::connectors(args).await,
+        Command::Leave(args) => received::leave(args).await,
         Command::Backup(args) => store::backup(args).await,
         Command::Restore(args) => store::restore(&args),
         Command::Check(args) => store::check(&args).await,

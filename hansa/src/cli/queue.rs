@@ -1,8 +1,8 @@
 //! `hansa queue` and `hansa resync`: what a site still has to send.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::failure::Failure;
@@ -10,10 +10,25 @@ use super::output::{self, Column, Format, field, instant, note};
 
 /// Flags of `hansa queue`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hansa queue --data-dir /var/lib/hansa")]
+#[command(
+    after_help = "Examples:\n  hansa queue --data-dir /var/lib/hansa\n  hansa queue dead\n  hansa queue requeue"
+)]
 pub struct QueueArgs {
     #[command(flatten)]
     connection: Connection,
+    #[command(subcommand)]
+    verb: Option<QueueVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueVerb {
+    /// Lists what the coordinator refused for good.
+    Dead,
+    /// Sends what the coordinator refused for good once more: these entries, or all.
+    Requeue {
+        /// Ids that `hansa queue dead` shows.
+        ids: Vec<u64>,
+    },
 }
 
 /// Flags of `hansa resync`.
@@ -37,8 +52,32 @@ const SHEET: &[Column] = &[
     Column { heading: "next try", cell: |body| instant(body, "next_reconnect_at") },
 ];
 
+const DEAD: &[Column] = &[
+    Column { heading: "id", cell: |row| field(row, "id") },
+    Column { heading: "payload", cell: |row| field(row, "payload_type") },
+    Column { heading: "queued", cell: |row| instant(row, "created_at") },
+    Column { heading: "refusals", cell: |row| field(row, "attempts") },
+    Column { heading: "last error", cell: |row| field(row, "last_error") },
+];
+
 pub(crate) async fn run(args: QueueArgs) -> Result<(), Failure> {
     let access = args.connection.open().await?;
+    match args.verb {
+        None => {}
+        Some(QueueVerb::Dead) => {
+            let answer = access.client().get("/api/v1/federation/site/sync-queue/dead", &[]).await;
+            access.close().await;
+            return output::list(args.connection.output, &answer?, "entries", DEAD);
+        }
+        Some(QueueVerb::Requeue { ids }) => {
+            let body = (!ids.is_empty()).then(|| json!({ "ids": ids }));
+            let path = "/api/v1/federation/site/sync-queue/requeue";
+            let answer = access.client().send_json(Method::POST, path, body.as_ref()).await;
+            access.close().await;
+            let requeued = Column { heading: "requeued", cell: |body| field(body, "requeued_count") };
+            return output::item(args.connection.output, &answer?, None, &[requeued]);
+        }
+    }
     let answer = access.client().get("/api/v1/federation/site/sync-status", &[]).await;
     access.close().await;
     output::item(args.connection.output, &answer?, None, SHEET)

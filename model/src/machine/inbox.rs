@@ -12,7 +12,7 @@ use crate::limits::inbox as limits;
 use crate::machine::link::entry_wait;
 use crate::push::{CommandPush, LeasePush, LeaseWord, PolicyPush, PolicyWithdrawal};
 use crate::received::{CommandState, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy};
-use crate::report::{CommandReport, CommandReportStatus, HostResult, PolicyReport};
+use crate::report::{CommandReport, CommandReportStatus, HostResult, LeaseRequest, PolicyReport};
 
 /// A policy that arrived, decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -371,6 +371,60 @@ pub fn clipped(text: &str) -> String {
     text.chars().take(limits::DETAIL_CHARS_MAX).collect()
 }
 
+/// A wish for a credential that breaks a rule of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseRequestRefusal {
+    /// A text is blank.
+    #[error("{0} must not be blank")]
+    Blank(&'static str),
+    /// A text is too long.
+    #[error("{0} may have at most 255 bytes")]
+    TooLong(&'static str),
+    /// Not one of the three.
+    #[error("kind must be database, ssh or token")]
+    Kind,
+    /// Out of bounds.
+    #[error("ttl_seconds must be from 60 to 86400")]
+    Ttl,
+}
+
+impl LeaseRequestRefusal {
+    /// The member that is bad.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Blank(field) | Self::TooLong(field) => field,
+            Self::Kind => "kind",
+            Self::Ttl => "ttl_seconds",
+        }
+    }
+}
+
+/// Checks what an operator of the site asks for (contract 10); its texts are trimmed.
+///
+/// # Errors
+/// See [`LeaseRequestRefusal`].
+pub fn check_lease_request(request: LeaseRequest) -> Result<LeaseRequest, LeaseRequestRefusal> {
+    let text = |field, text: &str| match text.trim() {
+        "" => Err(LeaseRequestRefusal::Blank(field)),
+        text if text.len() > limits::LABEL_BYTES_MAX => Err(LeaseRequestRefusal::TooLong(field)),
+        text => Ok(text.to_owned()),
+    };
+    let kind = text("kind", &request.kind)?;
+    if !["database", "ssh", "token"].contains(&kind.as_str()) {
+        return Err(LeaseRequestRefusal::Kind);
+    }
+    if request.ttl_seconds.is_some_and(|ttl| !limits::LEASE_TTL_SECONDS.contains(&ttl)) {
+        return Err(LeaseRequestRefusal::Ttl);
+    }
+    Ok(LeaseRequest {
+        host_id: text("host_id", &request.host_id)?,
+        secret_name: text("secret_name", &request.secret_name)?,
+        backend_role: text("backend_role", &request.backend_role)?,
+        kind,
+        ..request
+    })
+}
+
 /// What a connector has to do about a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseTask {
@@ -454,6 +508,19 @@ pub fn lease_given(row: &ReceivedLease, outcome: Result<(), String>, now: Timest
             ReceivedLease { state: LeaseState::Failed, last_error: Some(clipped(&error)), ..row.clone() }
         }
     }
+}
+
+/// What becomes of a lease when the site leaves: one that is held is taken away, an open request is closed.
+/// None when nothing changes.
+pub fn forget_lease(row: &ReceivedLease) -> Option<ReceivedLease> {
+    if row.held {
+        return Some(ReceivedLease { state: LeaseState::Revoked, ..row.clone() });
+    }
+    (row.state == LeaseState::Requested).then(|| ReceivedLease {
+        state: LeaseState::Failed,
+        last_error: Some("the site left the federation".to_owned()),
+        ..row.clone()
+    })
 }
 
 /// Whether a connector has to take a credential away now: it was revoked, or its end has come.
