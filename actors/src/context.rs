@@ -17,6 +17,7 @@ use hansa_transport::http::PeerHttp;
 
 use crate::error::Unavailable;
 use crate::events::Events;
+use crate::issuer::Issuers;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::operators::OperatorsConfig;
@@ -105,6 +106,8 @@ pub(crate) struct Context {
     pub(crate) compute: Compute,
     pub(crate) config: NodeConfig,
     pub(crate) keyring: Keyring,
+    /// What makes the credentials of leases.
+    pub(crate) issuers: Issuers,
     pub(crate) metrics: Metrics,
     /// What watchers are told.
     pub(crate) events: Arc<Events>,

@@ -23,6 +23,7 @@ use tracing::{debug, info};
 use crate::alerts::{Alerts, AlertsActor};
 use crate::context::Context;
 use crate::error::{CompleteError, RegistryError, Unavailable};
+use crate::leases::{LeasesActor, LeasesMessage};
 use crate::persistence::{self, COMPLETE_FROM, COVERED, SiteFold, SiteLog};
 use crate::policies::PoliciesActor;
 use crate::roster::{Member, Roster};
@@ -56,6 +57,7 @@ pub(crate) struct Coordinator {
     pub(crate) actor: Handle<CoordinatorMessage>,
     pub(crate) alerts: Alerts,
     pub(crate) webhooks: Handle<WebhooksMessage>,
+    pub(crate) leases: Handle<LeasesMessage>,
     active: Arc<AtomicBool>,
 }
 
@@ -67,6 +69,7 @@ impl Coordinator {
             actor: Handle::new("coordinator"),
             alerts: Alerts::new(),
             webhooks: Handle::new("webhooks"),
+            leases: Handle::new("leases"),
             active: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -369,7 +372,12 @@ impl CoordinatorActor {
             };
             (actor, ())
         };
-        Ok(state.parts.start::<AlertsActor, _>(supervisor.clone(), &alerts.actor, make).await?)
+        state.parts.start::<AlertsActor, _>(supervisor.clone(), &alerts.actor, make).await?;
+
+        let (context, roster) = (Arc::clone(context), Arc::clone(&self.coordinator.roster));
+        let make = move || (LeasesActor { context: Arc::clone(&context), roster: Arc::clone(&roster) }, ());
+        let leases = &self.coordinator.leases;
+        Ok(state.parts.start::<LeasesActor, _>(supervisor.clone(), leases, make).await?)
     }
 
     async fn start(
@@ -391,8 +399,13 @@ impl CoordinatorActor {
         state.uncovered.push(Arc::clone(&uncovered_from));
         let loaded: Loaded = Arc::new(Mutex::new(log));
         let (context, roster, handle) = (Arc::clone(context), Arc::clone(roster), member.actor.clone());
+        let leases = self.coordinator.leases.clone();
         let make = move || {
-            let actor = SiteActor { context: Arc::clone(&context), roster: Arc::clone(&roster) };
+            let actor = SiteActor {
+                context: Arc::clone(&context),
+                roster: Arc::clone(&roster),
+                leases: leases.clone(),
+            };
             let arguments = SiteArguments {
                 id,
                 member: member.clone(),

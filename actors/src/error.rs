@@ -4,9 +4,10 @@
 //! exhaustive match of the api crate.
 
 use hansa_model::alert::InvalidThreshold;
-use hansa_model::id::{AlertId, CommandId, PolicyId, RolloutId};
+use hansa_model::id::{AlertId, CommandId, LeaseId, PolicyId, RolloutId};
 use hansa_model::machine::command::{CancelRefusal, DispatchRefusal};
 use hansa_model::machine::inbox::LeaseRequestRefusal;
+use hansa_model::machine::lease::{InvalidLeaseRequest, LeaseOver};
 use hansa_model::machine::past::NotKept;
 use hansa_model::machine::policy::PolicyRejection;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
@@ -362,9 +363,40 @@ pub enum IngestError {
     /// The site's state refuses it.
     #[error("the site is {0}")]
     Status(SiteStatus),
+    /// A lease request that can never be met.
+    #[error(transparent)]
+    Lease(#[from] InvalidLeaseRequest),
+    /// The site has too many leases with something left to do.
+    #[error("the site has {max} open leases: try again when some have ended")]
+    TooManyLeases {
+        /// The bound.
+        max: usize,
+    },
     /// This node takes no such report.
     #[error("this node takes no such report")]
     NotTaken,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// No such lease, or none that the caller may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no secret lease {0}")]
+pub struct LeaseNotFound(pub LeaseId);
+
+/// A lease that could not be shown or revoked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LeaseError {
+    /// See [`LeaseNotFound`].
+    #[error(transparent)]
+    NotFound(#[from] LeaseNotFound),
+    /// It has ended already.
+    #[error(transparent)]
+    Over(#[from] LeaseOver),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -7,6 +7,7 @@
 mod alerts;
 mod audit;
 mod commands;
+mod leases;
 mod operators;
 mod past;
 mod policies;

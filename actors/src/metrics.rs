@@ -20,6 +20,16 @@ pub(crate) struct Metrics {
     hosts_added: Counter,
     hosts_changed: Counter,
     hosts_removed: Counter,
+    /// Credentials of leases that an issuer made first; each is followed by one of the next two.
+    pub(crate) leases_issued: Counter,
+    /// Words on leases that a site took: values, failures, revocations.
+    pub(crate) leases_delivered: Counter,
+    /// Tries to hand a word over that failed, for whatever reason.
+    pub(crate) lease_deliveries_failed: Counter,
+    /// New values that took the place of old ones.
+    pub(crate) leases_renewed: Counter,
+    /// Calls of issuers that failed.
+    pub(crate) lease_issuer_failures: Counter,
     /// Searches answered.
     pub(crate) searches: Counter,
     /// Hosts in the directory, set when metrics are read.
@@ -43,6 +53,12 @@ impl Metrics {
         let hosts_added = counter("directory_hosts_added", "Hosts added to the directory");
         let hosts_changed = counter("directory_hosts_changed", "Hosts changed in the directory");
         let hosts_removed = counter("directory_hosts_removed", "Hosts removed from the directory");
+        let leases_issued = counter("leases_issued", "Credentials issued for secret leases");
+        let leases_delivered = counter("leases_delivered", "Words on secret leases that a site took");
+        let lease_deliveries_failed =
+            counter("lease_deliveries_failed", "Words on secret leases that did not reach the site");
+        let leases_renewed = counter("leases_renewed", "Secret leases given a new value");
+        let lease_issuer_failures = counter("lease_issuer_failures", "Calls of lease issuers that failed");
         let searches = counter("directory_searches", "Searches answered");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -59,6 +75,11 @@ impl Metrics {
             hosts_added,
             hosts_changed,
             hosts_removed,
+            leases_issued,
+            leases_delivered,
+            lease_deliveries_failed,
+            leases_renewed,
+            lease_issuer_failures,
             searches,
             hosts,
             sites_linked,

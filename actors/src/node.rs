@@ -5,6 +5,7 @@
 //! ├─ Audit                    follows the audit chain, signs checkpoints
 //! ├─ Coordinator              while the role is coordinator
 //! │  ├─ Site × n
+//! │  ├─ Leases
 //! │  └─ Policies
 //! ├─ SiteRole                 while the role is site
 //! │  ├─ SyncQueue
@@ -45,6 +46,7 @@ use crate::executor::{ExecutorActor, ExecutorMessage};
 use crate::federation::Federation;
 use crate::inbox::{InboxActor, InboxMessage};
 use crate::inventory::{InventoryActor, InventoryMessage};
+use crate::issuer::Issuers;
 use crate::keyring::{IdentityError, Keyring};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
@@ -71,6 +73,8 @@ pub struct NodeEnv {
     pub http: Arc<dyn PeerHttp>,
     /// What carries out commands, policies and leases at a site.
     pub connectors: Arc<dyn Connectors>,
+    /// What makes the credentials of secret leases; without any, requests for them fail.
+    pub issuers: Issuers,
     /// Where heavy work runs.
     pub compute: Compute,
     /// Seed of the QUIC endpoint's own randomness; none in production.
@@ -127,6 +131,7 @@ impl Node {
             compute: env.compute,
             config,
             keyring,
+            issuers: env.issuers,
             metrics: Metrics::new(),
             events,
             checkpoint: ArcSwapOption::empty(),

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use hansa_model::alert::SiteHealth;
 use hansa_model::command::Command;
 use hansa_model::host::HostEntry;
-use hansa_model::id::{CommandId, PolicyId};
+use hansa_model::id::{CommandId, LeaseId, PolicyId};
 use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
 use hansa_model::machine::rollup::SiteRollups;
@@ -42,6 +42,7 @@ use tracing::{debug, info};
 
 pub(crate) use self::commands::{Dispatch, KeyHash, of_site};
 pub(crate) use self::ingest::merge;
+pub(crate) use self::leases::LeaseOffer;
 use self::link::differing;
 pub(crate) use self::policies::PolicyChange;
 use self::push::{Posting, PushLane};
@@ -50,11 +51,12 @@ use crate::coordinator::{Loaded, take_loaded};
 use crate::directory::SharedShard;
 use crate::error::{CancelError, DispatchError, IngestError, RegistryError, Unavailable};
 use crate::events::Coarse;
+use crate::leases::LeasesMessage;
 use crate::persistence::{self, SiteLog};
 use crate::post::Posted;
 use crate::rollups::{self as boards, Rollups};
 use crate::roster::{Member, Roster};
-use crate::supervision::Tied;
+use crate::supervision::{Handle, Tied};
 use crate::view::{DirectoryAnswer, Dispatched, ReportAnswer, SiteView};
 
 /// Everything a site's actor can be asked.
@@ -120,6 +122,8 @@ pub(crate) enum SiteMessage {
     },
     /// The site says how it is. No answer.
     Health { health: SiteHealth },
+    /// The site is to be told a word on a lease. Kept in memory until it took it. No answer.
+    Lease { offer: Box<LeaseOffer> },
     /// The site has a push on its disk. No answer.
     Taken { link: u64, push: u64 },
     /// A post to an HTTP peer is over. No answer.
@@ -183,6 +187,8 @@ pub(crate) struct SiteArguments {
 pub(crate) struct SiteActor {
     pub(crate) context: Arc<Context>,
     pub(crate) roster: Arc<Roster>,
+    /// For notices alone.
+    pub(crate) leases: Handle<LeasesMessage>,
 }
 
 pub(crate) struct SiteState {
@@ -210,6 +216,8 @@ pub(crate) struct SiteState {
     health: Option<SiteHealth>,
     /// What the site still has to be told.
     deliveries: Deliveries,
+    /// Words on leases that the site has not taken yet, with their values.
+    leases: BTreeMap<LeaseId, Box<LeaseOffer>>,
     posting: Posting,
     /// When watchers were last told of a sync.
     told: Coarse,
@@ -279,6 +287,7 @@ impl Actor for SiteActor {
             commands: BTreeMap::new(),
             health: None,
             deliveries: Deliveries::default(),
+            leases: BTreeMap::new(),
             posting: Posting::default(),
             told: Coarse::default(),
             _ticker: ticker,
@@ -379,6 +388,7 @@ impl Actor for SiteActor {
                 state.health = Some(health);
                 state.publish();
             }
+            SiteMessage::Lease { offer } => self.lease_offered(state, &myself, offer),
             SiteMessage::Taken { link, push } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     // What is not stored now is sent again.

@@ -10,6 +10,7 @@ use hansa_model::directory::Filter;
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::host::SkippedEntry;
 use hansa_model::id::PolicyId;
+use hansa_model::lease::{Lease, LeaseStatus};
 use hansa_model::machine::command::ReportRefusal;
 use hansa_model::machine::link::Connection;
 use hansa_model::machine::past::PastChange;
@@ -351,6 +352,8 @@ pub enum ReportAnswer {
     Command(Result<(), ReportRefusal>),
     /// The row that the report was about; none when the site should hold no such policy.
     Policy(Option<Box<AssignmentView>>),
+    /// The lease that was asked for.
+    Lease(Box<Lease>),
 }
 
 /// A policy with its id.
@@ -586,4 +589,15 @@ impl From<hansa_storage::table::QueueEntry> for DeadLetter {
             bytes: entry.payload.len(),
         }
     }
+}
+
+/// Which leases a list shows (contract B5).
+#[derive(Debug, Clone, Default)]
+pub struct LeaseFilter {
+    /// Of this site alone.
+    pub site: Option<SiteId>,
+    /// Exactly this state.
+    pub status: Option<LeaseStatus>,
+    /// At most so many, newest first.
+    pub limit: usize,
 }

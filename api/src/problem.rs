@@ -12,7 +12,7 @@ use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
     AccessError, AlertError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
     CoordinatorAuthenticationError, DispatchError, EnrollError, HostNotFound, IngestError, InventoryError,
-    LeaseRequestError, LeaveError, LoginError, OperatorAuthenticationError, PastError, ReadError,
+    LeaseError, LeaseRequestError, LeaveError, LoginError, OperatorAuthenticationError, PastError, ReadError,
     ReceiveError, RefreshError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError,
     Unavailable, WebhookError, WrongRole,
 };
@@ -504,8 +504,22 @@ impl From<IngestError> for Problem {
             IngestError::Status(SiteStatus::Pending | SiteStatus::Enrolled | SiteStatus::Removed) => {
                 Self::new(Code::SiteUnauthorized, detail)
             }
+            IngestError::Lease(invalid) => Self::field(Code::InvalidValue, invalid.field(), detail),
+            IngestError::TooManyLeases { .. } => Self::new(Code::TooManyLeases, detail),
             IngestError::NotTaken => Self::new(Code::NotFound, detail),
             IngestError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<LeaseError> for Problem {
+    fn from(error: LeaseError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LeaseError::NotFound(_) => Self::new(Code::LeaseNotFound, detail).licensed(),
+            LeaseError::Over(_) => Self::new(Code::LeaseState, detail).licensed(),
+            LeaseError::WrongRole(role) => role.into(),
+            LeaseError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }
@@ -601,13 +615,16 @@ impl From<WebhookError> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use hansa_actors::error::LeaseNotFound;
     use hansa_model::access::Exceeds;
     use hansa_model::alert::InvalidThreshold;
     use hansa_model::command::CommandStatus;
     use hansa_model::enrollment::Role;
-    use hansa_model::id::CommandId;
+    use hansa_model::id::{CommandId, LeaseId};
+    use hansa_model::lease::LeaseStatus;
     use hansa_model::machine::command::CancelRefusal;
     use hansa_model::machine::inbox::LeaseRequestRefusal;
+    use hansa_model::machine::lease::{InvalidLeaseRequest, LeaseOver};
     use hansa_model::{HostId, SiteId};
 
     use hansa_model::Timestamp;
@@ -696,6 +713,10 @@ mod tests {
             IngestError::from(InvalidRollup::Breakdown).into(),
             IngestError::Status(SiteStatus::Suspended).into(),
             IngestError::Status(SiteStatus::Removed).into(),
+            IngestError::from(InvalidLeaseRequest::Blank { field: "host_id" }).into(),
+            IngestError::TooManyLeases { max: 4_096 }.into(),
+            LeaseError::from(LeaseNotFound(LeaseId(uuid::Uuid::nil()))).into(),
+            LeaseError::from(LeaseOver(LeaseStatus::Expired)).into(),
             InventoryError::from(guard).into(),
             InventoryError::TooMany { max: 100_000 }.into(),
             EnrollError::Invalid("coordinator_url must not be blank".to_owned()).into(),

@@ -16,7 +16,7 @@ use crate::route::Access::{
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
-    access, alerts, audit, commands, events, hosts, identity, ingest, inventory, login, membership,
+    access, alerts, audit, commands, events, hosts, identity, ingest, inventory, leases, login, membership,
     operations, past, received, rollups, server, sites,
 };
 
@@ -49,6 +49,12 @@ const LIMIT: Parameter =
 const SITES_QUERY: &[Parameter] = &[
     Parameter { name: "status", kind: ParameterKind::Text, description: "exactly this status" },
     Parameter { name: "include_removed", kind: ParameterKind::Boolean, description: "removed sites too" },
+    LIMIT,
+];
+
+const LEASES_QUERY: &[Parameter] = &[
+    Parameter { name: "site_id", kind: ParameterKind::Text, description: "leases of this site alone" },
+    Parameter { name: "status", kind: ParameterKind::Text, description: "exactly this status" },
     LIMIT,
 ];
 
@@ -397,6 +403,29 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .takes(Input::OptionalJson(schema::<alerts::ReplayBody>()))
     .ok(schema::<alerts::ReplayAnswer>()),
+    // Secret leases (contract B5).
+    Route::new(
+        Get,
+        "/api/v1/federation/secret-leases",
+        Operator(Scope::LeasesRead, read!(leases::list, as operator)),
+        "Lists the leases of credentials, newest request first",
+    )
+    .query(LEASES_QUERY)
+    .ok(schema::<leases::LeasesAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/secret-leases/{lease_id}",
+        Operator(Scope::LeasesRead, read!(leases::show, as operator)),
+        "Shows a lease, without its credential",
+    )
+    .ok(schema::<leases::LeaseAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/secret-leases/{lease_id}/revoke",
+        Operator(Scope::LeasesRevoke, act!(leases::revoke, as operator)),
+        "Takes a lease's credential away, at its issuer and from its host",
+    )
+    .ok(schema::<leases::LeaseAnswer>()),
     // What sites push over HTTP (contract B6).
     Route::new(
         Post,
@@ -407,6 +436,14 @@ pub(crate) static ROUTES: &[Route] = &[
     .json(schema::<commands::CommandResultBody>())
     .ok(schema::<commands::TakenResults>())
     .upload(command_limits::RESULTS_BYTES_MAX),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/secret-lease-requests",
+        SiteBearer(act!(leases::ask, as site)),
+        "Takes a site's request for a short-lived credential",
+    )
+    .json(schema::<leases::LeaseRequestBody>())
+    .ok(schema::<leases::LeaseAnswer>()),
     Route::new(
         Post,
         "/api/v1/federation/sites/{site_id}/host-directory",

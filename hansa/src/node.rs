@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hansa_actors::issuer::Issuers;
 use hansa_actors::{Federation, Node, NodeConfig, NodeEnv};
 use hansa_api::{Listener, Surface};
 use hansa_model::enrollment::Role;
@@ -215,6 +216,7 @@ async fn start_actors(
         entropy: Arc::new(SystemEntropy),
         http: tls::peer_http()?,
         connectors: Arc::new(connectors),
+        issuers: Issuers::default(),
         compute: compute(),
         endpoint_seed: None,
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),

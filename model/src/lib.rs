@@ -9,6 +9,7 @@
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
 //! | [`host`], [`site`], [`sync`], [`policy`], [`push`], [`received`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`host`], [`site`], [`sync`], [`push`], [`command`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`lease`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
 //! | [`access`] | local users, API keys, logins |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
@@ -25,6 +26,7 @@ pub mod event;
 pub mod finding;
 pub mod host;
 pub mod id;
+pub mod lease;
 pub mod limits;
 pub mod machine;
 pub mod policy;

@@ -304,6 +304,53 @@ pub mod command {
     pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 }
 
+/// Leases of short-lived credentials (contract 10).
+pub mod lease {
+    use super::Duration;
+
+    /// Shortest life of a credential: two ticks of the reconcile pass.
+    pub const TTL_SECONDS_MIN: u32 = 60;
+    /// Longest life: a credential that lives longer than a day is a password.
+    pub const TTL_SECONDS_MAX: u32 = 86_400;
+    /// Life when the request names none.
+    pub const TTL_SECONDS_DEFAULT: u32 = 1_800;
+    /// A delivered credential is replaced this long before its end: three ticks, so that one may fail.
+    pub const RENEW_BEFORE: Duration = Duration::from_secs(90);
+    /// Ended leases are kept for so long after their request (contract 7.2).
+    pub const KEPT: Duration = Duration::from_secs(14 * 24 * 3_600);
+    /// Leases issued in one pass, oldest first (contract 10).
+    pub const ISSUED_MAX: usize = 100;
+    /// Calls of issuers under way at once; a database takes a few connections of ours, not hundreds.
+    pub const CALLS_MAX: usize = 8;
+    /// Leases whose issuer is being asked or waits for its turn. A pass leaves the others to the next one.
+    pub const BUSY_MAX: usize = 256;
+    /// Time for one call of an issuer. A database that is up answers in milliseconds.
+    pub const CALL_WAIT_MAX: Duration = Duration::from_secs(15);
+    /// Time that a revocation's answer waits for the issuer; the lease is revoked on disk before.
+    pub const REVOKE_WAIT_MAX: Duration = Duration::from_secs(5);
+    /// Between two looks at an issuer for credentials of leases that are not live any more.
+    pub const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+    /// A credential younger than this is never swept: its lease may be in the making.
+    pub const SWEEP_AGE_MIN: Duration = Duration::from_secs(3_600);
+    /// Leases of one site with something left to do. A site chooses how many it asks for; each takes about
+    /// a kilobyte of the coordinator's memory.
+    pub const SITE_OPEN_MAX: usize = 4_096;
+    /// Bytes of `correlation_key`; the documented ones have 32.
+    pub const KEY_BYTES_MAX: usize = 64;
+    /// Bytes of `host_id`: a UUID, or the name that another make uses.
+    pub const HOST_BYTES_MAX: usize = 255;
+    /// Bytes of `secret_name` and `backend_role`.
+    pub const NAME_BYTES_MAX: usize = 255;
+    /// Characters that are kept of an error.
+    pub const ERROR_CHARS_MAX: usize = 500;
+    /// Forgotten leases deleted in one pass.
+    pub const PRUNED_MAX: usize = 1_000;
+    /// Leases of one answer when no limit is given (contract B5), and at most.
+    pub const LIST_DEFAULT: usize = 200;
+    /// See [`LIST_DEFAULT`].
+    pub const LIST_MAX: usize = 1_000;
+}
+
 /// QUIC links.
 pub mod link {
     use super::Duration;

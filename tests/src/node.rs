@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hansa::system::{SystemClock, SystemEntropy, compute};
+use hansa_actors::issuer::Issuers;
 use hansa_actors::view::TokenRequest;
 use hansa_actors::{Connectors, Echo, Federation, Node, NodeConfig, NodeEnv, OperatorsConfig};
 use hansa_api::Listener;
@@ -64,6 +65,7 @@ struct Options {
     operators: OperatorsConfig,
     secure_cookies: bool,
     connectors: Arc<dyn Connectors>,
+    issuers: Issuers,
 }
 
 impl Default for Options {
@@ -75,6 +77,7 @@ impl Default for Options {
             operators: OperatorsConfig::default(),
             secure_cookies: false,
             connectors: Arc::new(Echo),
+            issuers: Issuers::trial(),
         }
     }
 }
@@ -174,6 +177,7 @@ impl TestNode {
             entropy: Arc::new(SystemEntropy),
             http: Arc::new(PeerClient::new(&PeerClientConfig::default()).expect("an HTTP client for peers")),
             connectors: Arc::clone(&self.options.connectors),
+            issuers: self.options.issuers.clone(),
             compute: compute(),
             endpoint_seed: None,
             host_name: "node.example.com".to_owned(),

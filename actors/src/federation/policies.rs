@@ -247,9 +247,10 @@ impl Federation {
         let report = Box::new(Report::Policy(report));
         match member.actor.call(|reply| SiteMessage::Report { report, reply }).await?? {
             ReportAnswer::Policy(row) => Ok(row.map(|row| *row)),
-            ReportAnswer::Compliance(_) | ReportAnswer::Vulnerabilities(_) | ReportAnswer::Command(_) => {
-                Err(IngestError::NotTaken)
-            }
+            ReportAnswer::Compliance(_)
+            | ReportAnswer::Vulnerabilities(_)
+            | ReportAnswer::Command(_)
+            | ReportAnswer::Lease(_) => Err(IngestError::NotTaken),
         }
     }
 }

@@ -12,6 +12,7 @@ use hansa_transport::CloseCode;
 use super::{CompleteFailure, CompleteRequest, SiteActor, SiteChange, SiteState};
 use crate::directory::SharedShard;
 use crate::error::{RegistryError, Unavailable};
+use crate::leases::LeasesMessage;
 use crate::persistence;
 use crate::rollups;
 use crate::view::SiteView;
@@ -130,6 +131,7 @@ impl SiteActor {
         }
         self.tell_link(state, decision.link);
         state.publish();
+        self.leases.cast(LeasesMessage::SiteChanged);
         Ok(state.view())
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hansa_model::command::Command;
-use hansa_model::id::PolicyId;
+use hansa_model::id::{LeaseId, PolicyId};
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::report::{Report, UnreadableReport};
 use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
@@ -16,6 +16,7 @@ use hansa_storage::{Batch, Lane, table};
 
 use super::{SiteActor, SiteState};
 use crate::error::IngestError;
+use crate::leases::LeasesMessage;
 use crate::view::ReportAnswer;
 
 /// What a stored report means beyond the disk.
@@ -31,6 +32,8 @@ pub(super) enum ReportEffect {
     Nothing,
     /// A command has moved on.
     Command(Box<Command>),
+    /// A lease was asked for, or once more.
+    LeaseRequested(LeaseId),
 }
 
 /// Why a payload of a batch was dropped.
@@ -104,7 +107,10 @@ impl SiteActor {
                 Ok((effect, ReportAnswer::Policy(row.map(Box::new))))
             }
             Report::Command(report) => self.put_command_report(batch, state, earlier, &report),
-            Report::LeaseRequest(_) => Err(IngestError::NotTaken),
+            Report::LeaseRequest(request) => {
+                let lease = self.put_lease_request(batch, state, &request)?;
+                Ok((ReportEffect::LeaseRequested(lease.id), ReportAnswer::Lease(Box::new(lease))))
+            }
         }
     }
 
@@ -117,6 +123,9 @@ impl SiteActor {
                 ReportEffect::Policy(policy) => self.policy_reported(state, policy),
                 ReportEffect::Nothing => {}
                 ReportEffect::Command(command) => self.take_command(state, *command),
+                ReportEffect::LeaseRequested(lease) => {
+                    self.leases.cast(LeasesMessage::Requested { lease });
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod hosts;
 pub(crate) mod identity;
 pub(crate) mod ingest;
 pub(crate) mod inventory;
+pub(crate) mod leases;
 pub(crate) mod login;
 pub(crate) mod membership;
 pub(crate) mod operations;

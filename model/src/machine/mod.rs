@@ -13,6 +13,7 @@ pub mod findings;
 pub mod inbox;
 pub mod ingest;
 pub mod issuer;
+pub mod lease;
 pub mod link;
 pub mod outbox;
 pub mod past;

@@ -13,6 +13,7 @@ use hansa_model::enrollment::{Enrollment, EnrollmentStatus};
 use hansa_model::finding::{CveId, Finding, FindingsSummary, Held, HostScan, ScanSummary, Severity};
 use hansa_model::host::HostRecord;
 use hansa_model::id::{AlertId, ApiKeyId, CommandId, LeaseId, PolicyId, RolloutId, RollupId};
+use hansa_model::lease::{Lease, LeaseKind, LeaseStatus};
 use hansa_model::policy::{Assignment, Policy, PushStatus, Rollout, RolloutState, WaitFor};
 use hansa_model::received::{
     CommandState, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy,
@@ -118,6 +119,9 @@ fn samples() -> Vec<Sample> {
         sample::<CommandOutcomes>(&(command().id, 0), &vec![outcome()]),
         sample::<DispatchKeys>(&hash, &keyed_dispatch()),
         sample::<CommandKeys>(&(site_id(1), command().id), &hash),
+        sample::<Leases>(&LEASE, &lease(id)),
+        sample::<LeaseKeys>(&(id, text("0123456789abcdef0123456789abcdef")), &LEASE),
+        sample::<OpenLeases>(&(id, LEASE), &()),
         sample::<Audit>(&1, &AuditEntry { number: 1, draft: draft("site_created"), hash }),
         sample::<Alerts>(&AlertId(id.0), &alert(id)),
         sample::<OpenAlerts>(&(id, 3), &AlertId(id.0)),
@@ -569,5 +573,39 @@ fn queue_entry() -> QueueEntry {
         attempts: 1,
         last_attempt_at: Some(Timestamp::from_secs(2)),
         last_error: Some("refused".to_owned()),
+    }
+}
+
+const LEASE: LeaseId = LeaseId(Uuid::from_u128(0x0123_4567_89ab_7cde_8f01_2345_6789_abcd));
+
+fn lease(site_id: SiteId) -> Lease {
+    let at = |secs| Some(Timestamp::from_secs(secs));
+    Lease {
+        id: LEASE,
+        site_id,
+        host_id: "web-1".to_owned(),
+        secret_name: "orders".to_owned(),
+        backend_role: "reader".to_owned(),
+        kind: LeaseKind::Database,
+        status: LeaseStatus::Active,
+        vault_lease_id: Some("orders/dynamic/1".to_owned()),
+        ttl_seconds: 1_800,
+        requested_at: Timestamp::from_secs(60),
+        issued_at: at(61),
+        expires_at: at(1_861),
+        last_renewed_at: at(62),
+        revoked_at: None,
+        delivered_at: at(63),
+        last_error: Some("HTTP 503".to_owned()),
+        secret_metadata: Some("{}".to_owned()),
+        correlation_key: "0123456789abcdef0123456789abcdef".to_owned(),
+        issuer: Some("orders".to_owned()),
+        version: 2,
+        settled: 1,
+        offers: 3,
+        refusals: 4,
+        failures: 5,
+        tried_at: at(64),
+        released: false,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use hansa_actors::issuer::Issuers;
 use hansa_actors::{Compute, Echo, Federation, Node, NodeConfig, NodeEnv};
 use hansa_model::directory::{Filter, OrderBy, Page, Query, Start};
 use hansa_model::enrollment::Role;
@@ -37,6 +38,7 @@ pub(super) async fn start(env: &HostEnv, role: Role) -> anyhow::Result<Node> {
         entropy: Arc::clone(&env.entropy),
         http: Arc::new(NoHttp),
         connectors: Arc::new(Echo),
+        issuers: Issuers::trial(),
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),
         host_name: env.name.clone(),
