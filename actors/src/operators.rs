@@ -53,7 +53,7 @@ pub struct SharedSecret {
 }
 
 /// An OpenID Connect issuer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// Its name, exactly as `iss` spells it.
     pub issuer: String,

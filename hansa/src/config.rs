@@ -5,12 +5,15 @@
 //! is the documentation of every key; a test keeps it true.
 
 mod connector;
+mod operators;
 mod transit;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hansa_actors::IssuerConfig;
+use hansa_model::access::Grant;
 use hansa_model::enrollment::Role;
 use hansa_model::limits::connector as limits;
 use hansa_model::limits::http::DRAIN_WAIT_MAX;
@@ -20,6 +23,7 @@ use crate::system::is_loopback;
 use crate::telemetry::LogFormat;
 
 pub use connector::{Connector, ConnectorLayer, Way};
+pub use operators::{GrantLayer, IssuerLayer, OperatorsLayer};
 pub use transit::{Transit, TransitLayer, TransitLogin};
 
 /// The commented file that `hansa config --defaults` prints.
@@ -64,9 +68,14 @@ pub struct Layer {
     pub storage: StorageLayer,
     /// See [`LogLayer`].
     pub log: LogLayer,
+    /// See [`OperatorsLayer`].
+    pub operators: OperatorsLayer,
     /// See [`ConnectorLayer`]. Those of all files count, in the order of the files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub connector: Vec<ConnectorLayer>,
+    /// See [`IssuerLayer`]. Those of all files count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issuer: Vec<IssuerLayer>,
 }
 
 /// The HTTP listener's certificate.
@@ -142,6 +151,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What carries out commands, policies and leases at a site. Default: nothing.
     pub connectors: Vec<Connector>,
+    /// File of the secret of HS256 tokens, and what they give.
+    pub hs256: Option<(PathBuf, Grant)>,
+    /// Issuers of operator tokens beside the node itself.
+    pub issuers: Vec<IssuerConfig>,
 }
 
 /// A configuration that no node can run with. Nothing was started.
@@ -188,6 +201,9 @@ pub enum ConfigError {
         /// The least value.
         min: u64,
     },
+    /// An issuer of operator tokens that nobody could trust, or that gives nothing.
+    #[error("{0}")]
+    Operators(String),
     /// A URL that nobody can use.
     #[error("public_url must start with http:// or https://")]
     PublicUrl,
@@ -280,6 +296,8 @@ impl Layer {
                 enforce_signatures: read.parse("HANSA_FEDERATION__ENFORCE_SIGNATURES")?,
             },
             storage: StorageLayer { cache_mib: read.parse("HANSA_STORAGE__CACHE_MIB")? },
+            operators: OperatorsLayer::of_variables(&read)?,
+            issuer: Vec::new(),
             log: LogLayer {
                 filter: read.parse("HANSA_LOG")?,
                 format: match (read.lookup)("HANSA_LOG__FORMAT") {
@@ -319,6 +337,9 @@ impl Layer {
                     .or(below.federation.enforce_signatures),
             },
             storage: StorageLayer { cache_mib: self.storage.cache_mib.or(below.storage.cache_mib) },
+            operators: self.operators.over(below.operators),
+            // Each source adds issuers; two of one name are refused in the end.
+            issuer: below.issuer.into_iter().chain(self.issuer).collect(),
             log: LogLayer {
                 filter: self.log.filter.or(below.log.filter),
                 format: self.log.format.or(below.log.format),
@@ -382,6 +403,8 @@ impl Layer {
             log_filter: self.log.filter.unwrap_or_else(|| LOG_FILTER.to_owned()),
             log_format: self.log.format.unwrap_or_default(),
             connectors,
+            hs256: self.operators.resolve()?,
+            issuers: operators::resolve_issuers(self.issuer)?,
         })
     }
 }
@@ -477,7 +500,7 @@ mod tests {
             .lines()
             .map(|line| {
                 line.strip_prefix("# ")
-                    .filter(|rest| is_assignment(rest) || *rest == "[[connector]]")
+                    .filter(|rest| is_assignment(rest) || rest.starts_with("[["))
                     .unwrap_or(line)
             })
             .collect::<Vec<_>>()
@@ -497,8 +520,12 @@ mod tests {
         assert!(layer.tls.cert.is_some() && layer.tls.key.is_some());
         let FederationLayer { listen, advertise, enforce_signatures } = &layer.federation;
         assert!(listen.is_some() && advertise.is_some() && enforce_signatures.is_some());
+        let OperatorsLayer { hs256_secret_file, hs256_role, hs256_scopes, hs256_sites } = &layer.operators;
+        assert!(hs256_secret_file.is_some() && hs256_role.is_some());
+        assert!(hs256_scopes.is_some() && hs256_sites.is_some());
         assert!(layer.storage.cache_mib.is_some());
         assert!(layer.log.filter.is_some() && layer.log.format.is_some());
+        assert!(layer.issuer.iter().any(|issuer| issuer.jwks_url.is_some() && issuer.grant.len() == 2));
         let documented = layer.connector.iter();
         assert!(documented.clone().any(|connector| connector.program.is_some() && connector.user.is_some()));
         assert!(documented.clone().any(|connector| connector.webhook.is_some()));
@@ -522,6 +549,8 @@ mod tests {
     }
 
     fn is_assignment(line: &str) -> bool {
-        line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        line.split_once(" = ").is_some_and(|(key, _)| {
+            key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
     }
 }

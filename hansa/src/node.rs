@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_actors::issuer::Issuers;
-use hansa_actors::{Federation, Node, NodeConfig, NodeEnv};
+use hansa_actors::{Federation, Node, NodeConfig, NodeEnv, OperatorsConfig, SharedSecret};
 use hansa_api::{Listener, Surface};
+use hansa_model::Secret;
 use hansa_model::enrollment::Role;
+use hansa_model::limits::issuer::SHARED_SECRET_BYTES_MIN;
 use hansa_storage::table::Settings;
 use hansa_storage::{DirDisk, Driver, OpenError, Store, StoreConfig};
 use tokio::net::{TcpListener, UnixListener};
@@ -227,11 +229,30 @@ async fn start_actors(
         public_url: addresses.public_url.clone(),
         enforce_signatures: config.enforce_signatures,
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        operators: operators(config)?,
+        secure_cookies: addresses.url.starts_with("https://"),
         ..NodeConfig::default()
     };
     let node = Node::start(env, node_config).await.map_err(|error| failed(&error))?;
     let federation = node.federation();
     Ok((node, federation))
+}
+
+/// Who may make operator tokens beside the node itself.
+fn operators(config: &Config) -> Result<OperatorsConfig, Failure> {
+    let mut operators = OperatorsConfig { shared: None, issuers: config.issuers.clone() };
+    if let Some((path, grant)) = &config.hs256 {
+        let failed = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+        let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let secret = Secret::new(bytes.trim_ascii_end().to_vec());
+        drop(Secret::new(bytes));
+        if secret.expose().len() < SHARED_SECRET_BYTES_MIN {
+            return Err(failed(format!("the secret has fewer than {SHARED_SECRET_BYTES_MIN} bytes"))
+                .next("openssl rand -base64 48, at both ends"));
+        }
+        operators.shared = Some(SharedSecret { secret, grant: grant.clone() });
+    }
+    Ok(operators)
 }
 
 /// A coordinator, and whoever was told, listens at a known place; a site only dials, from wherever it can

@@ -4,6 +4,7 @@
 //! to standard output, everything else to standard error, and the exit codes are those of
 //! [`failure::Exit`].
 
+mod access;
 mod audit;
 pub mod connection;
 mod events;
@@ -60,6 +61,10 @@ pub enum Command {
     Identity(identity::IdentityArgs),
     /// Makes operator tokens.
     Token(token::TokenArgs),
+    /// Local users, who log in with a password.
+    User(access::UserArgs),
+    /// Keys for programs, which do not log in.
+    ApiKey(access::ApiKeyArgs),
     /// Shows or changes what the node is: none, coordinator or site.
     Role(role::RoleArgs),
     /// Sites of this coordinator: invite, list, suspend, remove.
@@ -129,6 +134,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Identity(args) => identity::run(args).await,
         Command::Token(args) => token::run(args).await,
+        Command::User(args) => access::run_user(args).await,
+        Command::ApiKey(args) => access::run_api_key(args).await,
         Command::Role(args) => role::run(args).await,
         Command::Site(args) => site::run(args).await,
         Command::Join(args) => join::run(args).await,
