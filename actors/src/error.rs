@@ -422,6 +422,23 @@ pub enum InventoryError {
     Unavailable(#[from] Unavailable),
 }
 
+/// A call about a site's own results and findings that was refused as a whole.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum FindingsError {
+    /// The baseline's name is none, or there are too many.
+    #[error(transparent)]
+    Baseline(#[from] InvalidRollup),
+    /// The site holds no such baseline.
+    #[error("this site holds no baseline of this name: `hansa compliance list` shows those it holds")]
+    BaselineNotFound(String),
+    /// See [`WrongRole`].
+    #[error(transparent)]
+    WrongRole(#[from] WrongRole),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// An enrollment that this site tried and that failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EnrollError {

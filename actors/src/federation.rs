@@ -7,6 +7,7 @@
 mod alerts;
 mod audit;
 mod commands;
+mod findings;
 mod leases;
 mod operators;
 mod past;
@@ -39,6 +40,7 @@ use crate::error::{
     CompleteError, EnrollError, HostNotFound, IngestError, InventoryError, OperatorAuthenticationError,
     ReadError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError, Unavailable, WrongRole,
 };
+use crate::findings::FindingsMessage;
 use crate::inventory::{InventoryChange, InventoryMessage};
 use crate::keyring;
 use crate::node::{NodeMessage, Tree};
@@ -575,6 +577,7 @@ impl Federation {
     /// See [`InventoryError`].
     pub async fn resync(&self) -> Result<QueueView, InventoryError> {
         self.require(Role::Site)?;
+        self.tree.site.findings.cast(FindingsMessage::TellAgain);
         Ok(self.tree.site.queue.call(|reply| SyncQueueMessage::Resync { reply }).await?)
     }
 
@@ -640,6 +643,8 @@ mod danger {
         Inbox,
         /// The site's executor.
         Executor,
+        /// The site's results and findings.
+        Findings,
         /// The site's uplink.
         Uplink,
         /// The accept loop.
@@ -664,6 +669,7 @@ mod danger {
                 Part::Policies => coordinator.roster.policies.cast(PoliciesMessage::DangerPanic),
                 Part::SyncQueue => site.queue.cast(SyncQueueMessage::DangerPanic),
                 Part::Inventory => site.inventory.cast(InventoryMessage::DangerPanic),
+                Part::Findings => site.findings.cast(FindingsMessage::DangerPanic),
                 Part::Inbox => site.inbox.cast(InboxMessage::DangerPanic),
                 Part::Executor => site.executor.cast(ExecutorMessage::DangerPanic),
                 Part::Endpoint => self.tree.endpoint_actor.cast(EndpointMessage::DangerPanic),

@@ -31,6 +31,7 @@ pub mod error;
 mod events;
 mod executor;
 mod federation;
+mod findings;
 mod inbox;
 mod inventory;
 pub mod issuer;

@@ -10,6 +10,7 @@
 //! ├─ SiteRole                 while the role is site
 //! │  ├─ SyncQueue
 //! │  ├─ Inventory
+//! │  ├─ Findings
 //! │  ├─ Inbox
 //! │  ├─ Executor
 //! │  └─ Uplink
@@ -44,6 +45,7 @@ use crate::error::Unavailable;
 use crate::events::Events;
 use crate::executor::{ExecutorActor, ExecutorMessage};
 use crate::federation::Federation;
+use crate::findings::{FindingsActor, FindingsMessage};
 use crate::inbox::{InboxActor, InboxMessage};
 use crate::inventory::{InventoryActor, InventoryMessage};
 use crate::issuer::Issuers;
@@ -209,6 +211,7 @@ pub(crate) struct SiteRole {
     pub(crate) queue: Handle<SyncQueueMessage>,
     pub(crate) queue_view: Arc<ArcSwap<QueueView>>,
     pub(crate) inventory: Handle<InventoryMessage>,
+    pub(crate) findings: Handle<FindingsMessage>,
     pub(crate) inbox: Handle<InboxMessage>,
     pub(crate) executor: Handle<ExecutorMessage>,
     pub(crate) connectors: Arc<dyn Connectors>,
@@ -230,6 +233,7 @@ impl SiteRole {
             queue: Handle::new("sync queue"),
             queue_view: Arc::new(ArcSwap::from_pointee(QueueView::default())),
             inventory: Handle::new("inventory"),
+            findings: Handle::new("findings"),
             inbox: Handle::new("inbox"),
             executor: Handle::new("executor"),
             connectors,
@@ -269,6 +273,17 @@ impl SiteRole {
             (actor, ())
         };
         children.start::<InventoryActor, _>(supervisor.clone(), &self.inventory, make).await?;
+
+        let (this, shared) = (self.clone(), Arc::clone(context));
+        let make = move || {
+            let actor = FindingsActor {
+                context: Arc::clone(&shared),
+                queue: this.queue.clone(),
+                membership: this.membership.clone(),
+            };
+            (actor, ())
+        };
+        children.start::<FindingsActor, _>(supervisor.clone(), &self.findings, make).await?;
 
         let (this, shared) = (self.clone(), Arc::clone(context));
         let make = move || {

@@ -8,6 +8,7 @@ use hansa_model::audit::AuditEntry;
 use hansa_model::command::{Command, CommandStatus, HostOutcome};
 use hansa_model::directory::Filter;
 use hansa_model::enrollment::{Enrollment, Role};
+use hansa_model::finding::{FindingsSummary, ScanSummary};
 use hansa_model::host::SkippedEntry;
 use hansa_model::id::PolicyId;
 use hansa_model::lease::{Lease, LeaseStatus};
@@ -265,6 +266,41 @@ pub struct BackupView {
     pub path: std::path::PathBuf,
     /// Its size.
     pub bytes: u64,
+}
+
+/// What a snapshot of a baseline's results did at the site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScansAnswer {
+    /// The baseline's name, trimmed.
+    pub baseline: String,
+    /// Results that the site holds now.
+    pub accepted: usize,
+    /// Rows that were not taken.
+    pub skipped: Vec<Skipped>,
+    /// What the results come to.
+    pub summary: ScanSummary,
+}
+
+/// What a snapshot of the findings did at the site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FindingsAnswer {
+    /// Findings that the site holds now.
+    pub accepted: usize,
+    /// Rows that were not taken.
+    pub skipped: Vec<Skipped>,
+    /// What the findings come to.
+    pub summary: FindingsSummary,
+}
+
+/// A page of rows that a site holds, with what all of them come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowsView<T, S> {
+    /// The page.
+    pub rows: Vec<T>,
+    /// Rows in all.
+    pub total: u64,
+    /// What all rows come to.
+    pub summary: S,
 }
 
 /// A site's latest rollups.

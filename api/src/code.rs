@@ -73,6 +73,7 @@ codes! {
     AlertNotFound "alert_not_found" NOT_FOUND "There is no such alert"
     WebhookNotFound "webhook_not_found" NOT_FOUND "There is no such webhook"
     LeaseNotFound "lease_not_found" NOT_FOUND "There is no such secret lease"
+    BaselineNotFound "baseline_not_found" NOT_FOUND "The site holds no such baseline"
     PeerNotFound "peer_not_found" NOT_FOUND "There is no such trusted peer"
     UserNotFound "user_not_found" NOT_FOUND "There is no such user"
     ApiKeyNotFound "api_key_not_found" NOT_FOUND "There is no such API key"

@@ -11,10 +11,10 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_
 use axum::http::{Response, StatusCode};
 use hansa_actors::error::{
     AccessError, AlertError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
-    CoordinatorAuthenticationError, DispatchError, EnrollError, HostNotFound, IngestError, InventoryError,
-    LeaseError, LeaseRequestError, LeaveError, LoginError, OperatorAuthenticationError, PastError, ReadError,
-    ReceiveError, RefreshError, RegistryError, SiteAuthenticationError, SiteNotFound, TrustError,
-    Unavailable, WebhookError, WrongRole,
+    CoordinatorAuthenticationError, DispatchError, EnrollError, FindingsError, HostNotFound, IngestError,
+    InventoryError, LeaseError, LeaseRequestError, LeaveError, LoginError, OperatorAuthenticationError,
+    PastError, ReadError, ReceiveError, RefreshError, RegistryError, SiteAuthenticationError, SiteNotFound,
+    TrustError, Unavailable, WebhookError, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
@@ -540,6 +540,18 @@ impl From<InventoryError> for Problem {
             InventoryError::TooMany { .. } => Self::new(Code::TooManyEntries, detail),
             InventoryError::WrongRole(role) => role.into(),
             InventoryError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<FindingsError> for Problem {
+    fn from(error: FindingsError) -> Self {
+        let detail = error.to_string();
+        match error {
+            FindingsError::Baseline(invalid) => invalid.into(),
+            FindingsError::BaselineNotFound(_) => Self::new(Code::BaselineNotFound, detail),
+            FindingsError::WrongRole(role) => role.into(),
+            FindingsError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }

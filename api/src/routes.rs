@@ -16,8 +16,8 @@ use crate::route::Access::{
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
 use crate::v1::{
-    access, alerts, audit, commands, events, hosts, identity, ingest, inventory, leases, login, membership,
-    operations, past, received, rollups, server, sites,
+    access, alerts, audit, commands, events, findings, hosts, identity, ingest, inventory, leases, login,
+    membership, operations, past, received, rollups, server, sites,
 };
 
 /// A handler that answers at once, for anybody or for an operator whose name does not matter.
@@ -750,6 +750,54 @@ pub(crate) static ROUTES: &[Route] = &[
         "Says which modules there are",
     )
     .ok(schema::<server::License>()),
+    // A site's own results and findings (architecture 9).
+    Route::new(
+        Get,
+        "/api/v1/site/compliance",
+        Operator(Scope::SiteRead, read!(findings::baselines, any operator)),
+        "Lists the baselines that this site holds results of",
+    )
+    .ok(schema::<findings::Baselines>()),
+    Route::new(
+        Get,
+        "/api/v1/site/compliance/{baseline}",
+        Operator(Scope::SiteRead, read!(findings::scans, any operator)),
+        "Lists this site's results against a baseline",
+    )
+    .query(findings::PAGE_QUERY)
+    .ok(schema::<findings::ScanPage>()),
+    Route::new(
+        Put,
+        "/api/v1/site/compliance/{baseline}",
+        Operator(Scope::SiteWrite, act!(findings::put_scans, as operator)),
+        "Takes a full snapshot of this site's results against a baseline",
+    )
+    .takes(Input::Entries(schema::<findings::ScanSnapshot>()))
+    .ok(schema::<findings::ScanResult>())
+    .upload(inventory_limits::CALL_BYTES_MAX),
+    Route::new(
+        Delete,
+        "/api/v1/site/compliance/{baseline}",
+        Operator(Scope::SiteWrite, act!(findings::remove_scans, as operator)),
+        "Removes a baseline with this site's results",
+    ),
+    Route::new(
+        Get,
+        "/api/v1/site/vulnerabilities",
+        Operator(Scope::SiteRead, read!(findings::findings, any operator)),
+        "Lists this site's vulnerabilities",
+    )
+    .query(findings::PAGE_QUERY)
+    .ok(schema::<findings::FindingPage>()),
+    Route::new(
+        Put,
+        "/api/v1/site/vulnerabilities",
+        Operator(Scope::SiteWrite, act!(findings::put_findings, as operator)),
+        "Takes a full snapshot of this site's vulnerabilities",
+    )
+    .takes(Input::Entries(schema::<findings::FindingSnapshot>()))
+    .ok(schema::<findings::FindingResult>())
+    .upload(inventory_limits::CALL_BYTES_MAX),
     // Operations.
     Route::new(
         Post,

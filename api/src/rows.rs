@@ -19,6 +19,7 @@ pub(crate) struct Rows<T> {
     scanner: Scanner,
     read: fn(Piece<'_>) -> Row<T>,
     rows: Vec<Row<T>>,
+    rows_max: usize,
     overflow: bool,
 }
 
@@ -29,15 +30,21 @@ impl<T> Rows<T> {
             scanner: Scanner::new(format, members, limits::ENTRY_BYTES_MAX),
             read,
             rows: Vec::new(),
+            rows_max: limits::CALL_ENTRIES_MAX,
             overflow: false,
         }
+    }
+
+    /// The same with another bound of rows.
+    pub(crate) fn up_to(self, rows_max: usize) -> Self {
+        Self { rows_max, ..self }
     }
 
     /// Reads the rows that end in this chunk. Lets others run now and then: a chunk may be a whole body.
     pub(crate) async fn chunk(&mut self, chunk: &Bytes) -> Result<(), Problem> {
         for part in chunk.chunks(http::SCAN_BYTES_MAX) {
-            let Self { scanner, read, rows, overflow } = self;
-            scanner.push(part, &mut |piece| take(rows, overflow, *read, piece))?;
+            let Self { scanner, read, rows, rows_max, overflow } = self;
+            scanner.push(part, &mut |piece| take(rows, *rows_max, overflow, *read, piece))?;
             self.check_count()?;
             tokio::task::yield_now().await;
         }
@@ -46,9 +53,9 @@ impl<T> Rows<T> {
 
     /// Ends the body.
     pub(crate) fn finish(mut self) -> Result<Vec<Row<T>>, Problem> {
-        let Self { scanner, read, rows, overflow } = &mut self;
+        let Self { scanner, read, rows, rows_max, overflow } = &mut self;
         let scanner = std::mem::replace(scanner, Scanner::new(Format::Json, Members::Any, 0));
-        scanner.finish(&mut |piece| take(rows, overflow, *read, piece))?;
+        scanner.finish(&mut |piece| take(rows, *rows_max, overflow, *read, piece))?;
         self.check_count()?;
         Ok(self.rows)
     }
@@ -70,7 +77,7 @@ impl<T> Rows<T> {
         if !self.overflow {
             return Ok(());
         }
-        let detail = format!("a call takes at most {} entries: split it", limits::CALL_ENTRIES_MAX);
+        let detail = format!("a call takes at most {} entries", self.rows_max);
         Err(Problem::new(Code::TooManyEntries, detail))
     }
 }
@@ -81,8 +88,14 @@ impl<T> std::fmt::Debug for Rows<T> {
     }
 }
 
-fn take<T>(rows: &mut Vec<Row<T>>, overflow: &mut bool, read: fn(Piece<'_>) -> Row<T>, piece: Piece<'_>) {
-    if rows.len() < limits::CALL_ENTRIES_MAX {
+fn take<T>(
+    rows: &mut Vec<Row<T>>,
+    rows_max: usize,
+    overflow: &mut bool,
+    read: fn(Piece<'_>) -> Row<T>,
+    piece: Piece<'_>,
+) {
+    if rows.len() < rows_max {
         rows.push(read(piece));
     } else {
         *overflow = true;

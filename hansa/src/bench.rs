@@ -11,6 +11,7 @@ mod floor;
 mod http;
 mod ingest;
 mod process;
+mod rollups;
 mod search;
 mod start;
 
@@ -64,6 +65,8 @@ enum What {
     Start,
     /// Time from a change at a site until the coordinator's search shows it.
     Change,
+    /// Latency of dashboard, totals and report over 1,000 sites, over HTTP.
+    Rollups,
 }
 
 /// One run's choices.
@@ -109,6 +112,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
         What::Search => Box::pin(search::run(&plan)).await?,
         What::Start => Box::pin(start::run(&plan)).await?,
         What::Change => Box::pin(change::run(&plan)).await?,
+        What::Rollups => Box::pin(rollups::run(&plan)).await?,
     };
     let report = json!({
         "sites": plan.sites,

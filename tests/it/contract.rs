@@ -423,8 +423,12 @@ async fn authentication_comes_before_validation_on_every_route() {
     let node = TestNode::start(Role::Coordinator).await;
 
     for route in hansa_api::table() {
-        let path =
-            route.path.replace("{site_id}", "not-a-uuid").replace("{host_id}", "x").replace("{name}", "x");
+        let path = route
+            .path
+            .replace("{site_id}", "not-a-uuid")
+            .replace("{host_id}", "x")
+            .replace("{name}", "x")
+            .replace("{baseline}", "x");
         let method: Method = route.method.as_str().parse().unwrap();
         let answer = node
             .anonymous()
@@ -459,7 +463,10 @@ async fn missing_scope_is_403_and_begins_as_the_frontend_expects() {
         let others: BTreeSet<Scope> =
             Scope::ALL.into_iter().filter(|scope| !needed.contains(scope)).collect();
         let path = route.path.replace("{site_id}", &uuid::Uuid::nil().to_string());
-        let path = path.replace("{host_id}", &uuid::Uuid::nil().to_string()).replace("{name}", "x");
+        let path = path
+            .replace("{host_id}", &uuid::Uuid::nil().to_string())
+            .replace("{name}", "x")
+            .replace("{baseline}", "x");
         let method: Method = route.method.as_str().parse().unwrap();
 
         let refused =

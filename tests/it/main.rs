@@ -26,6 +26,8 @@ mod past;
 #[cfg(test)]
 mod quic_peer;
 #[cfg(test)]
+mod rollups;
+#[cfg(test)]
 mod root_key;
 #[cfg(test)]
 mod search;

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 /// A path with something plausible in every place.
 fn path_of(route: &RouteInfo, site: &str) -> String {
     let path = route.path.replace("{site_id}", site).replace("{host_id}", &host_id(1, 1));
-    let path = path.replace("{name}", "peer").replace("{token}", "token");
+    let path = path.replace("{name}", "peer").replace("{baseline}", "CIS").replace("{token}", "token");
     // A stream that goes on would never be answered whole.
     if path.ends_with("/events") { format!("{path}?follow=false") } else { path }
 }

@@ -104,7 +104,8 @@ pub(crate) fn list(request: &Request) -> Result<Answer, Problem> {
     })
 }
 
-fn format(request: &Request) -> Result<Format, Problem> {
+/// The form of a body of entries.
+pub(super) fn format(request: &Request) -> Result<Format, Problem> {
     Ok(match request.content_kind()? {
         ContentKind::Json => Format::Json,
         ContentKind::Ndjson => Format::Ndjson,

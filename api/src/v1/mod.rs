@@ -5,6 +5,7 @@ pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod commands;
 pub(crate) mod events;
+pub(crate) mod findings;
 pub(crate) mod hosts;
 pub(crate) mod identity;
 pub(crate) mod ingest;

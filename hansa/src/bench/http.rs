@@ -44,6 +44,11 @@ impl Connection {
         self.send(Method::PATCH, path, body.to_string().into()).await
     }
 
+    /// Sends a JSON body to be taken.
+    pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Bytes, Failure> {
+        self.send(Method::POST, path, body.to_string().into()).await
+    }
+
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
         let request = Request::builder()
             .method(method)

@@ -9,6 +9,7 @@ mod audit;
 pub mod connection;
 mod events;
 pub mod failure;
+mod finding;
 mod host;
 mod identity;
 mod import;
@@ -17,6 +18,7 @@ pub mod output;
 mod queue;
 mod received;
 mod role;
+mod rollup;
 mod site;
 mod store;
 mod token;
@@ -77,6 +79,12 @@ pub enum Command {
     Audit(audit::AuditArgs),
     /// What happens on a node, as it happens.
     Events(events::EventsArgs),
+    /// Rollups of the whole federation, asked at the coordinator: dashboard and report.
+    Rollup(rollup::RollupArgs),
+    /// This site's results against baselines: put them in, list them.
+    Compliance(finding::ComplianceArgs),
+    /// This site's vulnerabilities: put them in, list them.
+    Vulnerabilities(finding::VulnerabilityArgs),
     /// Brings hosts from a file into this site: Ansible facts, osquery results, CSV, NDJSON.
     Import(import::ImportArgs),
     /// Sends everything this site holds to the coordinator again.
@@ -142,6 +150,9 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Host(args) => host::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Events(args) => events::run(args).await,
+        Command::Rollup(args) => rollup::run(args).await,
+        Command::Compliance(args) => finding::run_compliance(args).await,
+        Command::Vulnerabilities(args) => finding::run_vulnerabilities(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Resync(args) => queue::resync(args).await,
         Command::Queue(args) => queue::run(args).await,
