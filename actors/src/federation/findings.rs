@@ -55,7 +55,7 @@ impl Federation {
     /// # Errors
     /// The store did not answer.
     pub fn scans(&self) -> Result<Vec<(String, ScanSummary)>, FindingsError> {
-        let held = self.snapshot()?.all::<table::Scans>(..).map_err(unread)?;
+        let held = self.scans_view()?.all::<table::Scans>(..).map_err(unread)?;
         let kept = held.into_iter().filter(|(_, held)| !held.removed);
         Ok(kept.map(|(baseline, held)| (baseline, held.summary)).collect())
     }
@@ -70,7 +70,7 @@ impl Federation {
         from: u64,
         limit: usize,
     ) -> Result<RowsView<HostScan, ScanSummary>, FindingsError> {
-        let view = self.snapshot()?;
+        let view = self.scans_view()?;
         let held = view.get::<table::Scans>(baseline).map_err(unread)?.filter(|held| !held.removed);
         let held = held.ok_or_else(|| FindingsError::BaselineNotFound(baseline.to_owned()))?;
         let chunks = |first, count| {
@@ -93,7 +93,7 @@ impl Federation {
         from: u64,
         limit: usize,
     ) -> Result<RowsView<Finding, FindingsSummary>, FindingsError> {
-        let view = self.snapshot()?;
+        let view = self.scans_view()?;
         let held = view.get::<table::FindingsHeld>(SELF).map_err(unread)?.unwrap_or_default();
         let chunks = |first, count| {
             Ok(view
@@ -105,7 +105,7 @@ impl Federation {
         Ok(RowsView { rows: rows(chunks, from, limit)?, total: held.rows, summary: held.summary })
     }
 
-    fn snapshot(&self) -> Result<ReadView, FindingsError> {
+    fn scans_view(&self) -> Result<ReadView, FindingsError> {
         self.tree.context.store.read().map_err(unread)
     }
 }
