@@ -6,6 +6,8 @@
 //! generator and node share the machine: what a figure costs both is in it.
 
 mod change;
+mod crowd;
+mod federation;
 mod feeder;
 mod floor;
 mod http;
@@ -43,7 +45,7 @@ pub struct BenchArgs {
     data_dir: Option<PathBuf>,
     /// Sites that the generator plays.
     #[arg(long, value_name = "N", default_value_t = 64, global = true,
-        value_parser = clap::value_parser!(u64).range(1..=512))]
+        value_parser = clap::value_parser!(u64).range(1..=4_000))]
     sites: u64,
     /// Hosts of all sites together.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, global = true,
@@ -67,6 +69,18 @@ enum What {
     Change,
     /// Latency of dashboard, totals and report over 1,000 sites, over HTTP.
     Rollups,
+    /// Commands and policies to `--sites` real sites in one other process, each with its own connection and
+    /// store; memory of the coordinator for each.
+    Federation,
+    /// Rate of changes by operators, each with its audit entry.
+    Mutations,
+    /// Plays the sites of `federation`.
+    #[command(hide = true)]
+    Crowd {
+        /// Data folder of the running coordinator.
+        #[arg(long, value_name = "DIR")]
+        coordinator_dir: PathBuf,
+    },
 }
 
 /// One run's choices.
@@ -113,6 +127,11 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
         What::Start => Box::pin(start::run(&plan)).await?,
         What::Change => Box::pin(change::run(&plan)).await?,
         What::Rollups => Box::pin(rollups::run(&plan)).await?,
+        What::Federation => Box::pin(federation::run(&plan)).await?,
+        What::Mutations => Box::pin(federation::mutations(&plan)).await?,
+        What::Crowd { coordinator_dir } => {
+            return Box::pin(crowd::play(&coordinator_dir, &plan.folder, plan.sites)).await;
+        }
     };
     let report = json!({
         "sites": plan.sites,

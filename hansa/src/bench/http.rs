@@ -49,6 +49,11 @@ impl Connection {
         self.send(Method::POST, path, body.to_string().into()).await
     }
 
+    /// Sends a JSON body and reads a JSON answer.
+    pub(super) async fn ask(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        serde_json::from_slice(&self.post(path, body).await?).map_err(|error| failed(&error))
+    }
+
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
         let request = Request::builder()
             .method(method)
