@@ -7,6 +7,7 @@
 mod connector;
 mod operators;
 mod transit;
+mod webhook;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::telemetry::LogFormat;
 pub use connector::{Connector, ConnectorLayer, Way};
 pub use operators::{GrantLayer, IssuerLayer, OperatorsLayer};
 pub use transit::{Transit, TransitLayer, TransitLogin};
+pub use webhook::{WebhookLayer, WebhookTarget};
 
 /// The commented file that `hansa config --defaults` prints.
 pub const DEFAULTS: &str = include_str!("config/defaults.toml");
@@ -76,6 +78,8 @@ pub struct Layer {
     /// See [`IssuerLayer`]. Those of all files count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub issuer: Vec<IssuerLayer>,
+    /// See [`WebhookLayer`].
+    pub webhook: Vec<WebhookLayer>,
 }
 
 /// The HTTP listener's certificate.
@@ -155,6 +159,8 @@ pub struct Config {
     pub hs256: Option<(PathBuf, Grant)>,
     /// Issuers of operator tokens beside the node itself.
     pub issuers: Vec<IssuerConfig>,
+    /// Who is told of alerts.
+    pub webhooks: Vec<WebhookTarget>,
 }
 
 /// A configuration that no node can run with. Nothing was started.
@@ -207,6 +213,14 @@ pub enum ConfigError {
     /// A URL that nobody can use.
     #[error("public_url must start with http:// or https://")]
     PublicUrl,
+    /// A webhook that cannot be told.
+    #[error("webhook {name:?}: {reason}")]
+    Webhook {
+        /// Its name.
+        name: String,
+        /// What to do.
+        reason: String,
+    },
     /// A connector that cannot be run.
     #[error("connector {name:?}: {reason}")]
     Connector {
@@ -312,6 +326,7 @@ impl Layer {
             },
             // Tables in a list have no good form in a variable.
             connector: Vec::new(),
+            webhook: Vec::new(),
         })
     }
 
@@ -345,6 +360,7 @@ impl Layer {
                 format: self.log.format.or(below.log.format),
             },
             connector: below.connector.into_iter().chain(self.connector).collect(),
+            webhook: below.webhook.into_iter().chain(self.webhook).collect(),
         }
     }
 
@@ -405,6 +421,7 @@ impl Layer {
             connectors,
             hs256: self.operators.resolve()?,
             issuers: operators::resolve_issuers(self.issuer)?,
+            webhooks: webhook::resolve(self.webhook)?,
         })
     }
 }
@@ -530,6 +547,9 @@ mod tests {
         assert!(documented.clone().any(|connector| connector.program.is_some() && connector.user.is_some()));
         assert!(documented.clone().any(|connector| connector.webhook.is_some()));
         assert!(documented.clone().any(|connector| connector.builtin.is_some()));
+        let [webhook] = layer.webhook.as_slice() else { panic!("one webhook is documented") };
+        assert!(!webhook.name.is_empty() && !webhook.url.is_empty());
+        assert!(webhook.secret_file.is_absolute());
     }
 
     #[test]

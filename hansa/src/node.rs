@@ -9,12 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hansa_actors::issuer::Issuers;
 use hansa_actors::{Federation, Node, NodeConfig, NodeEnv, OperatorsConfig, SharedSecret};
 use hansa_api::{Listener, Surface};
 use hansa_model::Secret;
 use hansa_model::enrollment::Role;
 use hansa_model::limits::issuer::SHARED_SECRET_BYTES_MIN;
+use hansa_model::limits::webhook as limits;
+use hansa_model::webhook::Webhook;
 use hansa_storage::table::Settings;
 use hansa_storage::{DirDisk, Driver, OpenError, Store, StoreConfig};
 use tokio::net::{TcpListener, UnixListener};
@@ -231,6 +235,7 @@ async fn start_actors(
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
         operators: operators(config)?,
         secure_cookies: addresses.url.starts_with("https://"),
+        webhooks: webhooks(config)?,
         ..NodeConfig::default()
     };
     let node = Node::start(env, node_config).await.map_err(|error| failed(&error))?;
@@ -253,6 +258,33 @@ fn operators(config: &Config) -> Result<OperatorsConfig, Failure> {
         operators.shared = Some(SharedSecret { secret, grant: grant.clone() });
     }
     Ok(operators)
+}
+
+/// The webhooks with their keys.
+fn webhooks(config: &Config) -> Result<Vec<Webhook>, Failure> {
+    let fault =
+        |name: &str, reason: String| Failure::new(Exit::Failed, format!("webhook {name:?}: {reason}"));
+    config
+        .webhooks
+        .iter()
+        .map(|target| {
+            let name = target.name.as_str();
+            let text = std::fs::read_to_string(&target.secret_file)
+                .map_err(|error| fault(name, format!("{}: {error}", target.secret_file.display())))?;
+            let secret = match text.trim().strip_prefix("whsec_") {
+                Some(encoded) => STANDARD.decode(encoded).map_err(|_| {
+                    fault(name, "what follows whsec_ in secret_file is not base64".to_owned())
+                })?,
+                None => text.trim().as_bytes().to_vec(),
+            };
+            if secret.len() < limits::SECRET_BYTES_MIN {
+                let reason =
+                    format!("the key in secret_file needs at least {} bytes", limits::SECRET_BYTES_MIN);
+                return Err(fault(name, reason));
+            }
+            Ok(Webhook { name: target.name.clone(), url: target.url.clone(), secret: Secret::new(secret) })
+        })
+        .collect()
 }
 
 /// A coordinator, and whoever was told, listens at a known place; a site only dials, from wherever it can

@@ -92,8 +92,18 @@ async fn alert_opens_keeps_its_start_is_acknowledged_and_resolves() {
 
     assert_eq!(opened.len(), 1);
     for name in [
-        "id", "site_id", "condition", "severity", "title", "message", "details", "triggered_at", "resolved",
-        "resolved_at", "acknowledged", "acknowledged_at",
+        "id",
+        "site_id",
+        "condition",
+        "severity",
+        "title",
+        "message",
+        "details",
+        "triggered_at",
+        "resolved",
+        "resolved_at",
+        "acknowledged",
+        "acknowledged_at",
     ] {
         assert!(members(alert).contains(name), "{name}");
     }
@@ -203,8 +213,5 @@ async fn open_alerts_and_thresholds_survive_a_failed_actor_and_a_restart() {
         assert_eq!(after[0]["id"], before[0]["id"]);
         assert_eq!(after[0]["triggered_at"], before[0]["triggered_at"]);
     }
-    assert_eq!(
-        node.api().get(CONFIG).await.licensed()["overrides"]["min_offline_seconds"],
-        json!(903)
-    );
+    assert_eq!(node.api().get(CONFIG).await.licensed()["overrides"]["min_offline_seconds"], json!(903));
 }

@@ -1,6 +1,8 @@
 //! Whole nodes: one module per promise.
 
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod audit;
 mod connectors;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod inbox;
 mod kill;
 #[cfg(test)]
 mod operators;
+#[cfg(test)]
 mod past;
 #[cfg(test)]
 mod quic_peer;

@@ -43,11 +43,7 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Starts the process and waits until every site has joined.
-    pub(super) async fn start(
-        coordinator: &NodeProcess,
-        folder: &Path,
-        sites: u64,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn start(coordinator: &NodeProcess, folder: &Path, sites: u64) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut child = Command::new(program)
             .args(["bench", "crowd", "--sites", &sites.to_string()])
@@ -144,6 +140,7 @@ impl Target {
             entropy: Arc::new(SystemEntropy),
             http: crate::tls::peer_http()?,
             connectors: Arc::new(Echo),
+            issuers: hansa_actors::issuer::Issuers::default(),
             compute: compute(),
             endpoint_seed: None,
             host_name: "crowd.example.com".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hansa_model::Entropy;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use super::http::{self, Connection};
 use super::process::NodeProcess;
 use super::{Plan, failed, quantiles, round};
 use crate::cli::failure::{Exit, Failure};
+use crate::system::SystemEntropy;
 
 /// Commands of the one-site figure, one after the other.
 const COMMANDS: u32 = 200;
@@ -80,7 +82,9 @@ async fn one_command(operator: &mut Connection, site: &str) -> Result<Value, Fai
             match command["command"]["status"].as_str() {
                 Some("completed") => break,
                 Some("queued_at_site" | "in_progress") if started.elapsed() < WAIT_MAX => {}
-                _ => return Err(failed(&format_args!("a command ended as {}", command["command"]["status"]))),
+                _ => {
+                    return Err(failed(&format_args!("a command ended as {}", command["command"]["status"])));
+                }
             }
         }
         taken.push(started.elapsed());
@@ -184,7 +188,7 @@ pub(super) async fn mutations(plan: &Plan) -> Result<Vec<Value>, Failure> {
         let (url, token, stretch) = (coordinator.ready.url.clone(), token.clone(), plan.stretch);
         operators.spawn(async move {
             let mut operator = Connection::open(&url, &token).await?;
-            let body = json!({"name": format!("bench-{number}-{}", uuid::Uuid::from_u128(rand(number))), "url": "https://site.example.com"});
+            let body = json!({"name": format!("bench-{number}-{}", uuid::Uuid::from_u128(fresh())), "url": "https://site.example.com"});
             let created = operator.ask("/api/v1/federation/sites", &body).await?;
             let path = format!("/api/v1/federation/sites/{}", created["site"]["id"].as_str().unwrap_or_default());
             let started = Instant::now();
@@ -210,7 +214,7 @@ pub(super) async fn mutations(plan: &Plan) -> Result<Vec<Value>, Failure> {
 }
 
 /// A name that a folder used again has not seen.
-fn rand(number: u32) -> u128 {
-    use hansa_model::Entropy as _;
-    u128::from_le_bytes(crate::system::SystemEntropy.bytes()) ^ u128::from(number)
+fn fresh() -> u128 {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    u128::from_le_bytes(entropy.bytes())
 }

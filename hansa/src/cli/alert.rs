@@ -18,9 +18,11 @@ const WEBHOOKS: &str = "/api/v1/webhooks";
 
 /// Flags of `hansa alert`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  hansa alert list\n  hansa alert list --site berlin --include-resolved\n  \
+#[command(
+    after_help = "Examples:\n  hansa alert list\n  hansa alert list --site berlin --include-resolved\n  \
     hansa alert acknowledge 01890a5d-ac96-774b-bcce-b302099a8057\n  \
-    hansa alert thresholds --compliance 80 --offline-multiplier default")]
+    hansa alert thresholds --compliance 80 --offline-multiplier default"
+)]
 pub struct AlertArgs {
     #[command(flatten)]
     connection: Connection,
@@ -201,9 +203,16 @@ async fn carry_out_webhook(client: &Client, format: Format, verb: WebhookVerb) -
             let path = format!("{WEBHOOKS}/{name}/replay");
             let answer = client.send_json(Method::POST, &path, Some(&body)).await?;
             if format == Format::Table {
-                note("the webhook is told in order, one event after the other; hansa webhook list shows how far it is");
+                note(
+                    "the webhook is told in order, one event after the other; hansa webhook list shows how far it is",
+                );
             }
-            output::item(format, &answer, None, &[Column { heading: "waiting", cell: |body| field(body, "waiting") }])
+            output::item(
+                format,
+                &answer,
+                None,
+                &[Column { heading: "waiting", cell: |body| field(body, "waiting") }],
+            )
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`failure::Exit`].
 
 mod access;
+mod alert;
 mod audit;
 pub mod connection;
 mod events;
@@ -73,6 +74,10 @@ pub enum Command {
     Site(site::SiteArgs),
     /// Joins this node to a federation with the code that `hansa site add` printed there.
     Join(join::JoinArgs),
+    /// What is wrong at the sites, by the coordinator's thresholds.
+    Alert(alert::AlertArgs),
+    /// Who is told of alerts.
+    Webhook(alert::WebhookArgs),
     /// Hosts of the whole federation, asked at the coordinator.
     Host(host::HostArgs),
     /// What was done, by whom, and whether the log of it is what was written.
@@ -145,6 +150,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::User(args) => access::run_user(args).await,
         Command::ApiKey(args) => access::run_api_key(args).await,
         Command::Role(args) => role::run(args).await,
+        Command::Alert(args) => alert::run(args).await,
+        Command::Webhook(args) => alert::webhook(args).await,
         Command::Site(args) => site::run(args).await,
         Command::Join(args) => join::run(args).await,
         Command::Host(args) => host::run(args).await,
