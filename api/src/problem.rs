@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
+use hansa_actors::error::PolicyError;
 use hansa_actors::error::{
     AccessError, AlertError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
     CoordinatorAuthenticationError, DispatchError, EnrollError, FindingsError, HostNotFound, IngestError,
@@ -19,9 +20,12 @@ use hansa_actors::error::{
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
 use hansa_model::machine::command::DispatchRefusal;
+use hansa_model::machine::policy::PolicyRejection;
 use hansa_model::machine::registry::{EnrollmentRefusal, Rejection};
+use hansa_model::machine::rollout::InvalidStaging;
 use hansa_model::machine::rollup::InvalidRollup;
 use hansa_model::machine::snapshot::RemovalGuard;
+use hansa_model::policy::InvalidPolicy;
 use hansa_model::scope::Scope;
 use hansa_model::site::{InvalidSite, SiteStatus};
 use serde::Serialize;
@@ -453,6 +457,41 @@ impl From<RegistryError> for Problem {
             RegistryError::Rejected(rejection) => rejection.into(),
             RegistryError::WrongRole(role) => role.into(),
             RegistryError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<PolicyError> for Problem {
+    fn from(error: PolicyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PolicyError::NotFound(_) => Self::new(Code::PolicyNotFound, detail).licensed(),
+            PolicyError::SiteNotFound(missing) => missing.into(),
+            PolicyError::RolloutNotFound(_) => Self::new(Code::RolloutNotFound, detail).licensed(),
+            PolicyError::NameTaken => Self::field(Code::NameTaken, "name", detail),
+            PolicyError::TooMany { .. } => Self::new(Code::TooManyPolicies, detail),
+            PolicyError::Confined => {
+                Self::new(Code::PermissionDenied, format!("Permission denied: {detail}"))
+            }
+            PolicyError::Rejected(PolicyRejection::Inactive) => Self::new(Code::PolicyInactive, detail),
+            PolicyError::Rejected(PolicyRejection::Invalid(InvalidPolicy::Text(invalid))) => invalid.into(),
+            PolicyError::Rejected(PolicyRejection::Invalid(
+                InvalidPolicy::NotAnObject | InvalidPolicy::DefinitionTooLarge,
+            )) => Self::field(Code::InvalidValue, "definition", detail),
+            PolicyError::Staging(invalid) => {
+                let field = match invalid {
+                    InvalidStaging::Waves => "waves",
+                    InvalidStaging::HaltOnErrors => "halt_on_errors",
+                    InvalidStaging::WaveTimeout => "wave_timeout_seconds",
+                };
+                Self::field(Code::InvalidValue, field, detail)
+            }
+            PolicyError::PlanMoved => Self::new(Code::PlanMoved, detail),
+            PolicyError::RollingOut(_) | PolicyError::RolloutState(_) => {
+                Self::new(Code::RolloutState, detail)
+            }
+            PolicyError::WrongRole(role) => role.into(),
+            PolicyError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::route::Access::{
 };
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
+use crate::v1::policies;
 use crate::v1::{
     access, alerts, audit, commands, events, findings, hosts, identity, ingest, inventory, leases, login,
     membership, operations, past, received, rollups, server, sites,
@@ -62,6 +63,21 @@ const CONFIRM_REMOVALS: &[Parameter] = &[Parameter {
     name: "confirm_removals",
     kind: ParameterKind::Boolean,
     description: "remove the hosts that the snapshot leaves out, however many",
+}];
+
+const POLICIES_QUERY: &[Parameter] = &[
+    Parameter { name: "policy_type", kind: ParameterKind::Text, description: "exactly this type" },
+    Parameter {
+        name: "active_only",
+        kind: ParameterKind::Boolean,
+        description: "leave deactivated policies out; true unless said otherwise",
+    },
+];
+
+const HOLD: &[Parameter] = &[Parameter {
+    name: "hold",
+    kind: ParameterKind::Boolean,
+    description: "keep it back from the sites until a push",
 }];
 
 const VERBOSE: &[Parameter] =
@@ -212,6 +228,106 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .json(schema::<sites::ReplaceIdentityKey>())
     .ok(schema::<sites::SiteAnswer>()),
+    // Policies (contract B4 and ours).
+    Route::new(
+        Get,
+        "/api/v1/federation/policies",
+        Operator(Scope::PoliciesRead, read!(policies::list, as operator)),
+        "Lists the policies",
+    )
+    .query(POLICIES_QUERY)
+    .ok(schema::<policies::PoliciesAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/policies",
+        Operator(Scope::PoliciesWrite, act!(policies::create, as operator)),
+        "Creates a policy",
+    )
+    .json(schema::<policies::NewPolicyBody>())
+    .ok(schema::<policies::PolicyAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/policies/{policy_id}",
+        Operator(Scope::PoliciesRead, read!(policies::show, as operator)),
+        "Shows a policy and how far its sites are",
+    )
+    .ok(schema::<policies::PolicyDetailAnswer>()),
+    Route::new(
+        Patch,
+        "/api/v1/federation/policies/{policy_id}",
+        Operator(Scope::PoliciesWrite, act!(policies::patch, as operator)),
+        "Changes a policy",
+    )
+    .query(HOLD)
+    .json(schema::<policies::PolicyPatchBody>())
+    .ok(schema::<policies::PolicyAnswer>()),
+    Route::new(
+        Delete,
+        "/api/v1/federation/policies/{policy_id}",
+        Operator(Scope::PoliciesWrite, act!(policies::deactivate, as operator)),
+        "Deactivates a policy and withdraws it from its sites",
+    )
+    .ok(schema::<policies::PolicyAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/policies/{policy_id}/assign",
+        Operator(Scope::PoliciesWrite, act!(policies::assign, as operator)),
+        "Assigns a policy to sites",
+    )
+    .query(HOLD)
+    .json(schema::<policies::PolicySites>())
+    .ok(schema::<policies::PolicyDetailAnswer>()),
+    Route::new(
+        Delete,
+        "/api/v1/federation/policies/{policy_id}/assign",
+        Operator(Scope::PoliciesWrite, act!(policies::unassign, as operator)),
+        "Takes a policy from sites",
+    )
+    .json(schema::<policies::PolicySites>())
+    .ok(schema::<policies::PolicyDetailAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/policies/{policy_id}/plan",
+        Operator(Scope::PoliciesRead, read!(policies::plan, as operator)),
+        "Shows what a push would change",
+    )
+    .ok(schema::<policies::PlanAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/policies/{policy_id}/push",
+        Operator(Scope::PoliciesWrite, act!(policies::push, as operator)),
+        "Pushes a policy to its sites, at once or wave by wave",
+    )
+    .takes(Input::OptionalJson(schema::<policies::PolicyPushBody>()))
+    .ok(schema::<policies::PolicyDetailAnswer>()),
+    Route::new(
+        Get,
+        "/api/v1/federation/policies/{policy_id}/rollouts",
+        Operator(Scope::PoliciesRead, read!(policies::rollouts, as operator)),
+        "Lists the rollouts of a policy, newest first",
+    )
+    .ok(schema::<policies::RolloutsAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/policies/{policy_id}/rollouts/{rollout_id}/resume",
+        Operator(Scope::PoliciesWrite, act!(policies::resume, as operator)),
+        "Goes on with a halted rollout",
+    )
+    .ok(schema::<policies::RolloutAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/policies/{policy_id}/rollouts/{rollout_id}/abort",
+        Operator(Scope::PoliciesWrite, act!(policies::abort, as operator)),
+        "Gives a rollout up",
+    )
+    .ok(schema::<policies::RolloutAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/repush-policies",
+        Operator(Scope::PoliciesWrite, act!(policies::repush, as operator)),
+        "Makes all policies of a site due again",
+    )
+    .ok(schema::<policies::RepushAnswer>()),
     // Host directory (contract B3).
     Route::new(
         Get,
@@ -485,6 +601,14 @@ pub(crate) static ROUTES: &[Route] = &[
     )
     .json(schema::<ingest::SiteMetadataBody>())
     .ok(schema::<sites::SiteAnswer>()),
+    Route::new(
+        Post,
+        "/api/v1/federation/sites/{site_id}/policy-results",
+        SiteBearer(act!(policies::result, as site)),
+        "Takes what applying a policy did at a site",
+    )
+    .json(schema::<policies::PolicyResultBody>())
+    .ok(schema::<policies::PolicyResultAnswer>()),
     // A site's own membership and queue (contract B7).
     Route::new(
         Post,

@@ -15,6 +15,7 @@ pub(crate) mod login;
 pub(crate) mod membership;
 pub(crate) mod operations;
 pub(crate) mod past;
+pub(crate) mod policies;
 pub(crate) mod received;
 pub(crate) mod rollups;
 pub(crate) mod server;

@@ -210,7 +210,7 @@ pub(crate) struct SitePatchBody {
 }
 
 /// A member that may be absent but not null.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,
