@@ -594,7 +594,14 @@ impl SyncQueueActor {
         entry.last_attempt_at = Some(self.context.now());
         entry.last_error = Some(error);
         let mut batch = Batch::new();
-        batch.put::<table::Queue>(&order, entry);
+        // A coordinator of another make has no route for it: nobody could revive it to any use.
+        let useless = entry.payload_type == types::POLICY_RESULT && entry.attempts >= limits::ATTEMPTS_MAX;
+        if useless {
+            batch.delete::<table::Queue>(&order).delete::<table::QueueKeys>(entry.dedup_key.as_str());
+            state.entries.remove(&order);
+        } else {
+            batch.put::<table::Queue>(&order, entry);
+        }
         // Without the count on disk the entry is only tried once more after a restart.
         let _ = self.context.commit(Lane::Ingest, batch).await;
     }
