@@ -536,11 +536,6 @@ async fn documented_routes_of_later_issues_answer_404() {
         format!("POST /sites/{id}/rollups/vulnerabilities"),
         format!("POST /sites/{id}/command-results"),
         format!("POST /sites/{id}/secret-lease-requests"),
-        "POST /site/policies".to_owned(),
-        "POST /site/commands".to_owned(),
-        "POST /site/secret-leases".to_owned(),
-        "GET /site/received-policies".to_owned(),
-        "GET /site/received-commands".to_owned(),
     ];
 
     for line in later {
