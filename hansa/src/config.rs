@@ -5,6 +5,7 @@
 //! is the documentation of every key; a test keeps it true.
 
 mod connector;
+mod issuer;
 mod operators;
 mod transit;
 mod webhook;
@@ -24,6 +25,8 @@ use crate::system::is_loopback;
 use crate::telemetry::LogFormat;
 
 pub use connector::{Connector, ConnectorLayer, Way};
+pub(crate) use issuer::{BackendRole, PostgresqlIssuerConfig};
+pub use issuer::{LeaseIssuer, LeaseIssuerLayer, LeaseIssuerType};
 pub use operators::{GrantLayer, IssuerLayer, OperatorsLayer};
 pub use transit::{Transit, TransitLayer, TransitLogin};
 pub use webhook::{WebhookLayer, WebhookTarget};
@@ -62,6 +65,8 @@ pub struct Layer {
     pub root_key_file: Option<PathBuf>,
     /// See [`TransitLayer`].
     pub root_key_transit: TransitLayer,
+    /// See [`LeaseIssuerLayer`].
+    pub lease_issuer: Vec<LeaseIssuerLayer>,
     /// See [`TlsLayer`].
     pub tls: TlsLayer,
     /// See [`FederationLayer`].
@@ -141,6 +146,8 @@ pub struct Config {
     pub root_key_file: PathBuf,
     /// The transit key that wraps the root key, if one does.
     pub root_key_transit: Option<Transit>,
+    /// Issuers of secret leases, in the order in which they are asked.
+    pub lease_issuers: Vec<LeaseIssuer>,
     /// Where QUIC is taken. Default [`QUIC_LISTEN_DEFAULT`], or any free port for a site, which only dials.
     pub quic_listen: Option<SocketAddr>,
     /// Under which address peers reach it; none falls back to the bound address on loopback.
@@ -229,6 +236,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An issuer that cannot issue.
+    #[error("[[lease_issuer]] {name}: {reason}")]
+    LeaseIssuer {
+        /// Its name.
+        name: String,
+        /// What is wrong, without any value.
+        reason: String,
+    },
     /// No URL of a transit engine, or one over which secrets would travel in plain.
     #[error(
         "root_key_transit.address must be https://HOST:PORT, or http:// on this machine alone (127.0.0.1)"
@@ -303,6 +318,7 @@ impl Layer {
                 namespace: read.parse("HANSA_ROOT_KEY_TRANSIT__NAMESPACE")?,
                 ca_file: read.parse("HANSA_ROOT_KEY_TRANSIT__CA_FILE")?,
             },
+            lease_issuer: Vec::new(),
             tls: TlsLayer { cert: read.parse("HANSA_TLS__CERT")?, key: read.parse("HANSA_TLS__KEY")? },
             federation: FederationLayer {
                 listen: read.parse("HANSA_FEDERATION__LISTEN")?,
@@ -342,6 +358,7 @@ impl Layer {
             insecure_http: self.insecure_http.or(below.insecure_http),
             root_key_file: self.root_key_file.or(below.root_key_file),
             root_key_transit: self.root_key_transit.over(below.root_key_transit),
+            lease_issuer: below.lease_issuer.into_iter().chain(self.lease_issuer).collect(),
             tls: TlsLayer { cert: self.tls.cert.or(below.tls.cert), key: self.tls.key.or(below.tls.key) },
             federation: FederationLayer {
                 listen: self.federation.listen.or(below.federation.listen),
@@ -406,6 +423,7 @@ impl Layer {
         Ok(Config {
             root_key_file: self.root_key_file.unwrap_or_else(|| data_dir.join("root.key")),
             root_key_transit: self.root_key_transit.resolve()?,
+            lease_issuers: resolve_lease_issuers(self.lease_issuer)?,
             data_dir,
             listen,
             public_url,
@@ -424,6 +442,17 @@ impl Layer {
             webhooks: webhook::resolve(self.webhook)?,
         })
     }
+}
+
+fn resolve_lease_issuers(layers: Vec<LeaseIssuerLayer>) -> Result<Vec<LeaseIssuer>, ConfigError> {
+    let mut names = std::collections::BTreeSet::new();
+    for layer in &layers {
+        if !names.insert(layer.name.clone()) {
+            let reason = "another issuer has this name".to_owned();
+            return Err(ConfigError::LeaseIssuer { name: layer.name.clone(), reason });
+        }
+    }
+    layers.into_iter().map(LeaseIssuerLayer::resolve).collect()
 }
 
 fn is_web_url(url: &str) -> bool {
@@ -517,7 +546,11 @@ mod tests {
             .lines()
             .map(|line| {
                 line.strip_prefix("# ")
-                    .filter(|rest| is_assignment(rest) || rest.starts_with("[["))
+                    .filter(|rest| {
+                        is_assignment(rest)
+                            || rest.starts_with("[[")
+                            || *rest == "[lease_issuer.backend_roles]"
+                    })
                     .unwrap_or(line)
             })
             .collect::<Vec<_>>()
@@ -534,6 +567,10 @@ mod tests {
         assert!(transit.token_file.is_some() && transit.role_id_file.is_some());
         assert!(transit.secret_id_file.is_some() && transit.approle_mount.is_some());
         assert!(transit.namespace.is_some() && transit.ca_file.is_some());
+        let [issuer] = layer.lease_issuer.as_slice() else { panic!("one issuer is documented") };
+        assert!(issuer.kinds.is_some() && issuer.connection.is_some() && issuer.password_file.is_some());
+        assert!(issuer.ca_file.is_some() && issuer.statement_timeout_seconds.is_some());
+        assert!(!issuer.backend_roles.is_empty() && issuer.clone().resolve().is_ok());
         assert!(layer.tls.cert.is_some() && layer.tls.key.is_some());
         let FederationLayer { listen, advertise, enforce_signatures } = &layer.federation;
         assert!(listen.is_some() && advertise.is_some() && enforce_signatures.is_some());

@@ -18,6 +18,7 @@ pub mod connector;
 pub mod dev;
 pub mod embedded;
 pub mod input;
+pub mod issuer;
 mod mint;
 pub mod node;
 mod ready;

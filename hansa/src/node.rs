@@ -30,7 +30,7 @@ use crate::client::socket_path;
 use crate::config::{Config, QUIC_LISTEN_DEFAULT};
 use crate::connector::Declared;
 use crate::system::{SystemClock, SystemEntropy, compute, is_loopback};
-use crate::{mint, root_key, tls};
+use crate::{issuer, mint, root_key, tls};
 
 /// Name of the root key in a data folder, until it is moved.
 pub const ROOT_KEY_FILE: &str = "root.key";
@@ -222,7 +222,7 @@ async fn start_actors(
         entropy: Arc::new(SystemEntropy),
         http: tls::peer_http()?,
         connectors: Arc::new(connectors),
-        issuers: Issuers::default(),
+        issuers: Issuers::new(issuer::open(&config.lease_issuers)?),
         compute: compute(),
         endpoint_seed: None,
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -23,6 +23,8 @@ mod inbox;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod past;

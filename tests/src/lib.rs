@@ -10,6 +10,7 @@
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
+//! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
 mod federation;
@@ -20,6 +21,7 @@ mod http_site;
 mod issuer;
 mod node;
 mod openbao;
+mod postgres;
 mod process;
 mod raw;
 mod waiting;
@@ -32,6 +34,7 @@ pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECT
 pub use issuer::{SigningKey, TestIssuer};
 pub use node::{TestClock, TestNode, all_scopes};
 pub use openbao::OpenBao;
+pub use postgres::Postgres;
 pub use process::{TestProcess, binary, free_port};
 pub use raw::raw_exchange;
 pub use waiting::{WAIT_MAX, eventually};

@@ -142,6 +142,17 @@ impl TestNode {
         node
     }
 
+    /// Starts a node that leases credentials of these issuers.
+    pub async fn start_with_issuers(role: Role, issuers: Issuers) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = Options { issuers, ..Options::default() };
+        let mut node =
+            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
+        node.boot().await;
+        node
+    }
+
     /// Starts a node in this folder, which calls the disk full when less than `reserve_bytes` are free.
     pub async fn start_in(
         folder: TempDir,

@@ -15,6 +15,7 @@ mod host;
 mod identity;
 mod import;
 mod join;
+mod lease;
 pub mod output;
 mod queue;
 mod received;
@@ -90,6 +91,8 @@ pub enum Command {
     Compliance(finding::ComplianceArgs),
     /// This site's vulnerabilities: put them in, list them.
     Vulnerabilities(finding::VulnerabilityArgs),
+    /// Secret leases: who holds which short-lived credential; take one away.
+    Lease(lease::LeaseArgs),
     /// Brings hosts from a file into this site: Ansible facts, osquery results, CSV, NDJSON.
     Import(import::ImportArgs),
     /// Sends everything this site holds to the coordinator again.
@@ -160,6 +163,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Rollup(args) => rollup::run(args).await,
         Command::Compliance(args) => finding::run_compliance(args).await,
         Command::Vulnerabilities(args) => finding::run_vulnerabilities(args).await,
+        Command::Lease(args) => lease::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Resync(args) => queue::resync(args).await,
         Command::Queue(args) => queue::run(args).await,
