@@ -125,11 +125,25 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<Answer, Failure> {
+        self.send_json_with(method, path, &[], body).await
+    }
+
+    /// The same with query parameters, which are encoded here.
+    ///
+    /// # Errors
+    /// Refused or unreachable.
+    pub async fn send_json_with<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&B>,
+    ) -> Result<Answer, Failure> {
         let bytes = body
             .map(serde_json::to_vec)
             .transpose()
             .map_err(|error| Failure::new(Exit::Failed, format!("the request cannot be written: {error}")))?;
-        self.send(method, path, &[], bytes.map(|bytes| ("application/json", bytes))).await
+        self.send(method, path, query, bytes.map(|bytes| ("application/json", bytes))).await
     }
 
     /// Sends NDJSON.

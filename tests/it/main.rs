@@ -29,6 +29,8 @@ mod operators;
 #[cfg(test)]
 mod past;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod quic_peer;
 #[cfg(test)]
 mod rollups;

@@ -17,6 +17,7 @@ mod import;
 mod join;
 mod lease;
 pub mod output;
+mod policy;
 mod queue;
 mod received;
 mod role;
@@ -73,6 +74,8 @@ pub enum Command {
     Role(role::RoleArgs),
     /// Sites of this coordinator: invite, list, suspend, remove.
     Site(site::SiteArgs),
+    /// Policies of this coordinator: author, assign, plan, push, roll out.
+    Policy(policy::PolicyArgs),
     /// Joins this node to a federation with the code that `hansa site add` printed there.
     Join(join::JoinArgs),
     /// What is wrong at the sites, by the coordinator's thresholds.
@@ -156,6 +159,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Alert(args) => alert::run(args).await,
         Command::Webhook(args) => alert::webhook(args).await,
         Command::Site(args) => site::run(args).await,
+        Command::Policy(args) => policy::run(args).await,
         Command::Join(args) => join::run(args).await,
         Command::Host(args) => host::run(args).await,
         Command::Audit(args) => audit::run(args).await,
