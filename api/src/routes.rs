@@ -780,7 +780,7 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::new(
         Get,
         "/api/v1/events",
-        AnyOperator(hansa_model::event::WATCHING, act!(events::watch, as operator)),
+        AnyOperator(hansa_model::event::WATCHING, read!(events::watch, as operator)),
         "Tells what changes on the node, as it happens",
     )
     .query(events::QUERY)

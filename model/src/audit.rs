@@ -262,7 +262,7 @@ impl Verification {
             Some(number) if *number > self.number => {
                 Err(BrokenChain::CutOff { number: *number, last: self.number })
             }
-            _ => Ok((self.number, self.met)),
+            Some(_) | None => Ok((self.number, self.met)),
         }
     }
 

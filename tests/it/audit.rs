@@ -271,6 +271,29 @@ async fn sites_keep_the_checkpoints_that_their_coordinator_signed() {
     assert!(kept["received_at"].is_string() && made.get("received_at").is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn change_whose_entry_cannot_be_written_fails_without_effect() {
+    let mut node = TestNode::start(Role::Coordinator).await;
+    let site = invite(&node, "alpha").await;
+    let path = format!("{SITES}/{site}");
+    let (row, logged) = (node.api().get(&path).await.licensed(), entries(&node, "").await);
+    node.stop().await;
+    // No disk has as much free: every operator's write is refused as on a full one.
+    node.set_reserve(Some(u64::MAX));
+    node.boot().await;
+    let mut watched = node.api().stream("/api/v1/events", &[]).await;
+
+    node.api().patch(&path, &json!({"location_label": "north"})).await.refused(507, "storage_full");
+    let new = json!({"name": "beta", "url": "https://site.example.com"});
+    node.api().post(SITES, &new).await.refused(507, "storage_full");
+
+    assert_eq!(node.api().get(&path).await.licensed(), row);
+    assert_eq!(node.api().get(SITES).await.licensed()["sites"].as_array().map(Vec::len), Some(1));
+    assert_eq!(entries(&node, "").await, logged);
+    let told = tokio::time::timeout(Duration::from_millis(300), watched.next()).await;
+    assert!(told.is_err(), "watchers are told of what happened alone: {told:?}");
+}
+
 /// Follows the chain as somebody outside would, in pages of this size.
 async fn follow_over_http(
     node: &TestNode,

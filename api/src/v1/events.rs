@@ -214,7 +214,7 @@ impl Watch {
     }
 }
 
-pub(crate) async fn watch(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+pub(crate) fn watch(request: &Request, operator: &Arc<Operator>) -> Result<Answer, Problem> {
     let query = request.query()?;
     let filter = filter(&query)?;
     let follow = query.text("follow")?.is_none() || query.flag("follow")?;
@@ -244,7 +244,7 @@ pub(crate) async fn watch(request: Request, operator: Arc<Operator>) -> Result<A
         filter,
         format,
         follow,
-        operator,
+        operator: Arc::clone(operator),
         token: request.credential(),
         stopping,
         first: None,
