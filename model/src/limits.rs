@@ -300,6 +300,8 @@ pub mod command {
     pub const BULK_HOSTS_MAX: usize = 100_000;
     /// Age of a remembered idempotency key.
     pub const IDEMPOTENCY_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+    /// Old idempotency keys of a site that a new one clears away; at more than one they cannot pile up.
+    pub const IDEMPOTENCY_KEYS_SWEPT: usize = 16;
     /// Bytes of an idempotency key; a UUID has 36.
     pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 }

@@ -1,5 +1,7 @@
 //! `hansa check`: does every record decode, does every index agree, is the audit chain whole?
 
+mod commands;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Bound, ControlFlow};
@@ -152,6 +154,7 @@ pub(crate) fn check(view: &ReadView) -> Result<CheckReport, ReadError> {
         check_segments(view, &mut report)?;
         check_queue(view, &mut report)?;
         check_api_keys(view, &mut report)?;
+        commands::check(view, &mut report)?;
         check_policies(view, &mut report)?;
     }
     Ok(report)

@@ -4,6 +4,8 @@
 mod alerts;
 #[cfg(test)]
 mod audit;
+#[cfg(test)]
+mod commands;
 mod connectors;
 #[cfg(test)]
 mod contract;

@@ -8,6 +8,7 @@
 //! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
 //! | [`HttpCoordinator`] | a coordinator that has nothing but HTTP and two keys |
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
+//! | [`HttpPeerServer`] | the server side of such a site: records the documented pushes |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
@@ -17,6 +18,7 @@ mod federation;
 mod hosts;
 mod http;
 mod http_coordinator;
+mod http_peer_server;
 mod http_site;
 mod issuer;
 mod node;
@@ -30,6 +32,7 @@ pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
 pub use http::{Answer, Api, EventStream};
 pub use http_coordinator::HttpCoordinator;
+pub use http_peer_server::{HttpPeerServer, PeerPush};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
 pub use issuer::{SigningKey, TestIssuer};
 pub use node::{TestClock, TestNode, all_scopes};

@@ -14,7 +14,7 @@ use hansa_model::machine::registry::Entry;
 use hansa_model::push::PushContent;
 use hansa_model::report::CommandReport;
 use hansa_model::scope::Operator;
-use hansa_storage::{Batch, CommitError, Lane, ReadError, ReadView, table};
+use hansa_storage::{Batch, CommitError, Lane, Order, ReadError, ReadView, table};
 use tracing::debug;
 
 use super::reports::ReportEffect;
@@ -120,6 +120,7 @@ impl SiteActor {
         batch.put::<table::OpenCommands>(&(state.site.id, id), &());
         self.put_command(&mut batch, state, &decision, Some(operator));
         if let Some(KeyHash { key, body }) = dispatch.key {
+            self.sweep_keys(&mut batch, state, &key)?;
             // Another site's actor may take the same key in this very moment.
             match known {
                 Some((old, _)) => batch.expect::<table::DispatchKeys>(&key, &old),
@@ -136,6 +137,29 @@ impl SiteActor {
             Err(CommitError::PreconditionFailed { .. }) => Err(DispatchError::KeyReused),
             Err(error) => Err(Unavailable::from(error).into()),
         }
+    }
+
+    /// Forgets some of the site's idempotency keys that are too old; `kept` is written anew in the same batch.
+    fn sweep_keys(&self, batch: &mut Batch, state: &SiteState, kept: &[u8; 32]) -> Result<(), DispatchError> {
+        let site = state.site.id;
+        let view = self.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let oldest = view
+            .page::<table::CommandKeys>(of_site(site), Order::Ascending, limits::IDEMPOTENCY_KEYS_SWEPT)
+            .map_err(|_| Unavailable::Storage)?;
+        for ((_, id), key) in oldest {
+            let stored = view.get::<table::DispatchKeys>(&key).map_err(|_| Unavailable::Storage)?;
+            // A key that was used again since belongs to its newer command.
+            if let Some(stored) = stored.filter(|stored| stored.command_id == id) {
+                if stored.at.after(limits::IDEMPOTENCY_AGE_MAX) > self.context.now() {
+                    break;
+                }
+                if key != *kept {
+                    batch.delete::<table::DispatchKeys>(&key);
+                }
+            }
+            batch.delete::<table::CommandKeys>(&(site, id));
+        }
+        Ok(())
     }
 
     /// What is stored under an idempotency key, with its command while the key is remembered.
@@ -257,7 +281,7 @@ impl SiteActor {
         state.hold_command(command);
     }
 
-    /// Ends what has expired, and forgets old idempotency keys. What is not stored now is tried at the next pass.
+    /// Ends what has expired. What is not stored now is tried at the next pass.
     pub(super) async fn expire_commands(&self, state: &mut SiteState) {
         let now = self.context.now();
         let expired: Vec<Decision> = state

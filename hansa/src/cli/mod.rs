@@ -7,6 +7,7 @@
 mod access;
 mod alert;
 mod audit;
+mod command;
 pub mod connection;
 mod events;
 pub mod failure;
@@ -82,6 +83,8 @@ pub enum Command {
     Alert(alert::AlertArgs),
     /// Who is told of alerts.
     Webhook(alert::WebhookArgs),
+    /// Commands to sites: dispatch, list, cancel, wait.
+    Command(command::CommandArgs),
     /// Hosts of the whole federation, asked at the coordinator.
     Host(host::HostArgs),
     /// What was done, by whom, and whether the log of it is what was written.
@@ -161,6 +164,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Site(args) => site::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Join(args) => join::run(args).await,
+        Command::Command(args) => command::run(args).await,
         Command::Host(args) => host::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Events(args) => events::run(args).await,
