@@ -233,7 +233,7 @@ impl ExecutorActor {
         }
         let wanted: BTreeSet<HostId> = ids.iter().copied().collect();
         for id in wanted {
-            match shard.with_row(id, |row| work_host(row)) {
+            match shard.with_row(id, work_host) {
                 Some(host) => hosts.push(host),
                 None => missing.push(id),
             }

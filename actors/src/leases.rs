@@ -5,6 +5,7 @@
 //! up nothing but its own leases. A value goes from the issuer's answer to the site's actor and nowhere else:
 //! what is lost on the way, by a restart of either, is replaced by a new value.
 
+use std::collections::btree_map;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -195,10 +196,10 @@ impl Actor for LeasesActor {
 // What comes in.
 impl LeasesActor {
     async fn requested(&self, state: &mut LeasesState, myself: &ActorRef<LeasesMessage>, id: LeaseId) {
-        if !state.open.contains_key(&id) {
+        if let btree_map::Entry::Vacant(place) = state.open.entry(id) {
             let row = self.context.store.read().and_then(|view| view.get::<table::Leases>(&id));
             match row {
-                Ok(Some(lease)) if lease::is_open(&lease) => drop(state.open.insert(id, lease)),
+                Ok(Some(lease)) if lease::is_open(&lease) => drop(place.insert(lease)),
                 Ok(_) => return,
                 Err(error) => {
                     debug!(lease = %id, %error, "a requested lease cannot be read; a restart finds it");

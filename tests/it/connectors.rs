@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hansa::config::ConnectorLayer;
 use hansa::connector::Declared;
@@ -14,6 +14,7 @@ use hansa_model::id::CommandId;
 use hansa_tests::{TestFederation, TestNode, eventually, host};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 fn script(folder: &TempDir, name: &str, text: &str) -> PathBuf {

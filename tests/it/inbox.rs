@@ -45,10 +45,10 @@ impl Connectors for Recorder {
         };
         self.runs.lock().unwrap().push(line);
         Box::pin(async {
-            match &work.task {
-                Task::GiveLease { value, .. } if value.expose() == "refuse" => Outcome::failed("not now"),
-                _ => Echo::run(work).await,
+            if matches!(&work.task, Task::GiveLease { value, .. } if value.expose() == "refuse") {
+                return Outcome::failed("not now");
             }
+            Echo::run(work).await
         })
     }
 

@@ -6,6 +6,7 @@ mod alerts;
 mod audit;
 #[cfg(test)]
 mod commands;
+#[cfg(test)]
 mod connectors;
 #[cfg(test)]
 mod contract;
@@ -21,11 +22,14 @@ mod full_disk;
 mod http_peer;
 #[cfg(test)]
 mod https;
+#[cfg(test)]
 mod inbox;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]

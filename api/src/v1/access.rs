@@ -305,7 +305,8 @@ impl<T> Page<T> {
         let total = rows.len();
         let mut rest = rows.into_iter().filter(|row| cursor.as_ref().is_none_or(|cursor| key(row) > cursor));
         let items: Vec<T> = rest.by_ref().take(limit).collect();
-        let next_cursor = rest.next().and(items.last()).map(|row| key(row).clone());
+        let more = rest.next().is_some();
+        let next_cursor = items.last().filter(|_| more).map(|row| key(row).clone());
         let link =
             next_cursor.as_ref().map(|cursor| format!("<?{}>; rel=\"next\"", query.with("cursor", cursor)));
         Ok(Self { items, next_cursor, total, link })

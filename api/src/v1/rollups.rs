@@ -120,7 +120,10 @@ pub(crate) async fn take_compliance(mut request: Request, site: SiteId) -> Resul
                 rollup: ComplianceItem::new(site, None, &rollup, now),
             })
         }
-        other => Err(Problem::internal(&format!("a score was answered by {other:?}"))),
+        other @ (ReportAnswer::Vulnerabilities(_)
+        | ReportAnswer::Command(_)
+        | ReportAnswer::Policy(_)
+        | ReportAnswer::Lease(_)) => Err(Problem::internal(&format!("a score was answered by {other:?}"))),
     }
 }
 
@@ -134,7 +137,12 @@ pub(crate) async fn take_vulnerabilities(mut request: Request, site: SiteId) -> 
                 rollup: VulnerabilityItem::new(site, None, &rollup, now),
             })
         }
-        other => Err(Problem::internal(&format!("counted findings were answered by {other:?}"))),
+        other @ (ReportAnswer::Compliance(_)
+        | ReportAnswer::Command(_)
+        | ReportAnswer::Policy(_)
+        | ReportAnswer::Lease(_)) => {
+            Err(Problem::internal(&format!("counted findings were answered by {other:?}")))
+        }
     }
 }
 

@@ -96,7 +96,7 @@ pub struct Connection {
 pub struct Access {
     client: Client,
     /// The node that this process runs itself because none did.
-    embedded: Option<Embedded>,
+    embedded: Option<Box<Embedded>>,
 }
 
 impl Access {
@@ -127,8 +127,9 @@ impl Connection {
         if Embedded::is_running(&data_dir).await {
             return Ok(Access { client: Client::at_socket(&data_dir)?, embedded: None });
         }
-        let embedded = Embedded::start(&data_dir, self.root_key_file.as_deref()).await?;
-        Ok(Access { client: Client::at_socket(embedded.socket_dir())?, embedded: Some(embedded) })
+        // On the heap: a whole node is large, and every command waits on this.
+        let embedded = Box::pin(Embedded::start(&data_dir, self.root_key_file.as_deref())).await?;
+        Ok(Access { client: Client::at_socket(embedded.socket_dir())?, embedded: Some(Box::new(embedded)) })
     }
 
     /// The data folder that was named, or the default one when it exists.

@@ -99,7 +99,7 @@ pub fn request(
     now: Timestamp,
     request: &LeaseRequest,
 ) -> Result<Lease, InvalidLeaseRequest> {
-    let ttl = request.ttl_seconds.unwrap_or(u64::from(limits::TTL_SECONDS_DEFAULT));
+    let ttl = request.ttl_seconds.unwrap_or_else(|| limits::TTL_SECONDS_DEFAULT.into());
     Ok(Lease {
         id,
         site_id: site,

@@ -340,9 +340,9 @@ proptest! {
             let Some(decision) = take(&command, step) else { continue };
             let mut at = before.status;
             for entry in decision.entries.iter().filter(|entry| entry.operation == "command_status_changed") {
-                let word = |name: &str| match &entry.details[name] {
-                    Detail::Text(text) => text.parse::<CommandStatus>().unwrap(),
-                    other => panic!("{other:?}"),
+                let word = |name: &str| {
+                    let Detail::Text(text) = &entry.details[name] else { panic!("{name} is no text") };
+                    text.parse::<CommandStatus>().unwrap()
                 };
                 prop_assert_eq!(word("from_status"), at);
                 at = word("to_status");
