@@ -35,7 +35,8 @@ pub(crate) enum AlertsMessage {
     Sweep,
     /// An operator takes note. Answers once it is on disk.
     Acknowledge { alert: AlertId, operator: Operator, reply: RpcReplyPort<Result<Alert, AlertError>> },
-    /// An operator sets thresholds. Answers once they are on disk.
+    /// An operator sets thresholds. Answers once they are on disk, and the sites were
+    /// compared with them.
     Configure {
         patch: OverridesPatch,
         operator: Operator,
@@ -121,11 +122,10 @@ impl Actor for AlertsActor {
             }
             AlertsMessage::Configure { patch, operator, reply } => {
                 let answer = self.configure(state, &patch, &operator).await;
-                let configured = answer.is_ok();
-                let _ = reply.send(answer);
-                if configured {
+                if answer.is_ok() {
                     self.sweep(state).await;
                 }
+                let _ = reply.send(answer);
             }
             #[cfg(feature = "testing")]
             AlertsMessage::DangerPanic => panic!("asked to fail"),

@@ -1,7 +1,10 @@
 //! The table of routes: the only way to mount one, and what the authentication reads.
 //!
-//! Test 01 of the threat model walks [`table`]: what answers without a credential is marked
-//! [`Principal::Public`](crate::Principal::Public) here, and nothing else.
+//! Test 01 of the threat model walks [`table`]: nothing but what is marked public answers without a credential.
+
+#[macro_use]
+mod handlers;
+mod parameters;
 
 use std::sync::LazyLock;
 
@@ -10,80 +13,17 @@ use hansa_model::limits::{
 };
 use hansa_model::scope::Scope;
 
+use self::parameters::{CONFIRM_REMOVALS, HOLD, LEASES_QUERY, LIMIT, POLICIES_QUERY, SITES_QUERY, VERBOSE};
 use crate::route::Access::{
     AnyOperator, CoordinatorBearer, Operator, Public, RefreshCookie, SiteBearer, TokenInPath,
 };
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
-use crate::route::{Input, Output, Parameter, ParameterKind, Route, RouteInfo, schema};
-use crate::v1::policies;
+use crate::route::{Input, Output, Route, RouteInfo, schema};
 use crate::v1::{
     access, alerts, audit, commands, events, findings, hosts, identity, ingest, inventory, leases, login,
-    membership, operations, past, received, rollups, server, sites,
+    membership, operations, past, policies, received, rollups, server, sites,
 };
 
-/// A handler that answers at once, for anybody or for an operator whose name does not matter.
-macro_rules! read {
-    ($handler:path) => {
-        |request| Box::pin(std::future::ready($handler(&request)))
-    };
-    ($handler:path, any operator) => {
-        |request, _operator| Box::pin(std::future::ready($handler(&request)))
-    };
-    ($handler:path, as operator) => {
-        |request, operator| Box::pin(std::future::ready($handler(&request, &operator)))
-    };
-}
-
-/// A handler that waits: for a body, or for the node.
-macro_rules! act {
-    ($handler:path) => {
-        |request| Box::pin($handler(request))
-    };
-    ($handler:path, as $principal:ident) => {
-        |request, $principal| Box::pin($handler(request, $principal))
-    };
-}
-
-const LIMIT: Parameter =
-    Parameter { name: "limit", kind: ParameterKind::Integer, description: "rows of the answer at most" };
-
-const SITES_QUERY: &[Parameter] = &[
-    Parameter { name: "status", kind: ParameterKind::Text, description: "exactly this status" },
-    Parameter { name: "include_removed", kind: ParameterKind::Boolean, description: "removed sites too" },
-    LIMIT,
-];
-
-const LEASES_QUERY: &[Parameter] = &[
-    Parameter { name: "site_id", kind: ParameterKind::Text, description: "leases of this site alone" },
-    Parameter { name: "status", kind: ParameterKind::Text, description: "exactly this status" },
-    LIMIT,
-];
-
-const CONFIRM_REMOVALS: &[Parameter] = &[Parameter {
-    name: "confirm_removals",
-    kind: ParameterKind::Boolean,
-    description: "remove the hosts that the snapshot leaves out, however many",
-}];
-
-const POLICIES_QUERY: &[Parameter] = &[
-    Parameter { name: "policy_type", kind: ParameterKind::Text, description: "exactly this type" },
-    Parameter {
-        name: "active_only",
-        kind: ParameterKind::Boolean,
-        description: "leave deactivated policies out; true unless said otherwise",
-    },
-];
-
-const HOLD: &[Parameter] = &[Parameter {
-    name: "hold",
-    kind: ParameterKind::Boolean,
-    description: "keep it back from the sites until a push",
-}];
-
-const VERBOSE: &[Parameter] =
-    &[Parameter { name: "verbose", kind: ParameterKind::Boolean, description: "name each check" }];
-
-/// Every route that this node serves.
 pub(crate) static ROUTES: &[Route] = &[
     // Identity and role (contract B1).
     Route::new(
@@ -955,47 +895,5 @@ pub fn table() -> &'static [RouteInfo] {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::route::Principal;
-
-    #[test]
-    fn table_is_the_reviewed_one() {
-        let lines: Vec<String> = table()
-            .iter()
-            .map(|route| {
-                let principal = match route.principal {
-                    Principal::Public => "public".to_owned(),
-                    Principal::Operator(scope) => scope.to_string(),
-                    Principal::AnyOperator(scopes) => {
-                        let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
-                        format!("one of {}", scopes.join(" "))
-                    }
-                    Principal::TokenInPath => "token in path".to_owned(),
-                    Principal::RefreshCookie => "refresh cookie".to_owned(),
-                    Principal::CoordinatorBearer => "coordinator bearer".to_owned(),
-                    Principal::SiteBearer => "site bearer".to_owned(),
-                };
-                format!("{:6} {:58} {principal}", route.method.as_str(), route.path)
-            })
-            .collect();
-
-        insta::assert_snapshot!(lines.join("\n"));
-    }
-
-    #[test]
-    fn no_route_stands_twice() {
-        let unique: BTreeSet<_> = table().iter().map(|route| (route.path, route.method)).collect();
-
-        assert_eq!(unique.len(), table().len());
-    }
-
-    #[test]
-    fn routes_of_a_site_bearer_name_the_site() {
-        for route in table().iter().filter(|route| route.principal == Principal::SiteBearer) {
-            assert!(route.path.contains("{site_id}"), "{}", route.path);
-        }
-    }
-}
+#[path = "routes_tests.rs"]
+mod tests;

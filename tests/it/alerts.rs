@@ -26,7 +26,9 @@ async fn sweep(node: &TestNode, seconds: u64) {
     node.api().put(CONFIG, &json!({"min_offline_seconds": seconds})).await.licensed();
 }
 
+/// Makes the site heard, so that it is not offline, and scores it.
 async fn compliance(site: &HttpSite, score: f64) {
+    site.push("metadata", &json!({"sysmanage_version": "1"})).await.licensed();
     let body = json!({
         "baseline": "cis", "score_percent": score,
         "hosts_in_scope": 2, "hosts_compliant": 1, "hosts_noncompliant": 1,

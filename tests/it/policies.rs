@@ -109,7 +109,7 @@ async fn bad_policies_are_refused_after_the_authentication() {
     ] {
         node.api().post(POLICIES, &body).await.refused(400, code);
     }
-    node.api().post(POLICIES, &json!({"name": "a", "definition": {}})).await.refused(422, "missing_field");
+    node.api().post(POLICIES, &json!({"name": "a", "definition": {}})).await.refused(400, "invalid_body");
     node.api().get(&unknown).await.refused(404, "policy_not_found");
     node.api().patch(&unknown, &json!({"name": "x"})).await.refused(404, "policy_not_found");
     node.api().delete(&unknown).await.refused(404, "policy_not_found");

@@ -34,6 +34,8 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Value>, Failure> {
     let overview = connection.json("/api/v1/federation/rollups/dashboard").await?;
     if overview["totals"]["site_count"].as_u64().unwrap_or_default() < SITES {
         load(&node).await?;
+        // Loading takes longer than an idle connection may.
+        connection = Connection::open(&node.ready.url, &token).await?;
     }
     let sites = connection.json("/api/v1/federation/sites?status=enrolled&limit=1").await?;
     let site = sites["sites"][0]["id"].as_str().unwrap_or_default().to_owned();
