@@ -171,6 +171,7 @@ async fn refusals_are_the_documented_ones_and_others_sites_stay_hidden() {
     let node = TestNode::start(Role::Coordinator).await;
     let site = HttpSite::enrolled(&node, "berlin", 7).await;
     let other = HttpSite::enrolled(&node, "rome", 70).await;
+    compliance(&other, 90.0).await;
     compliance(&site, 10.0).await;
     sweep(&node, 901).await;
     let id = alerts(&node, "").await[0]["id"].as_str().unwrap().to_owned();
