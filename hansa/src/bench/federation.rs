@@ -33,9 +33,12 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Value>, Failure> {
     operator.json("/api/v1/federation/sites").await?;
     let alone = coordinator.resident_bytes();
     let crowd = Crowd::start(&coordinator, &plan.folder.join("crowd"), plan.sites).await?;
+    // Joining takes longer than an idle connection may, and so does the rest after it.
+    operator = Connection::open(&coordinator.ready.url, &token).await?;
     linked(&mut operator, plan.sites).await?;
     tokio::time::sleep(SETTLE).await;
     let with_sites = coordinator.resident_bytes();
+    operator = Connection::open(&coordinator.ready.url, &token).await?;
 
     let mut figures = vec![json!({
         "what": "memory of the coordinator for each linked idle site",
