@@ -9,7 +9,7 @@ use std::time::Duration;
 use hansa_model::alert::SiteHealth;
 use hansa_model::limits::sync as limits;
 use hansa_transport::wire::{
-    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Hello, Refused, Up, WIRE_VERSION,
+    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Held, Hello, Refused, Up, WIRE_VERSION,
     Welcome,
 };
 use hansa_transport::{CloseCode, Endpoint, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError};
@@ -126,7 +126,7 @@ async fn introduce(context: &Context, coordinator: &Coordinator, link: &Link) ->
                 sender.send(&Down::NotUnderstood { kind }.encode()).await.map_err(lost)?;
             }
             Up::NotUnderstood { .. } => {}
-            Up::Batch(_) | Up::Digest(_) | Up::PushAck(_) | Up::Health(_) => {
+            Up::Batch(_) | Up::Digest(_) | Up::PushAck(_) | Up::Health(_) | Up::Held(_) => {
                 return Err(CloseCode::ProtocolError);
             }
         }
@@ -194,19 +194,27 @@ pub(crate) async fn serve_link(
     let code = tokio::select! {
         biased;
         code = serve_lanes(&site, &link, number) => code,
-        () = serve_control(&context, &site, control) => CloseCode::ShuttingDown,
+        () = serve_control(&context, &site, number, control) => CloseCode::ShuttingDown,
     };
     link.close(code);
     let _ = site.cast(SiteMessage::LinkDown { link: number });
 }
 
 /// Reads what a linked site says of itself, until the lane ends.
-async fn serve_control(context: &Context, site: &ActorRef<SiteMessage>, mut control: LaneReceiver) {
-    while let Ok(frame) = control.recv(limits::FRAME_BYTES_MAX_UNENROLLED).await {
-        if let Ok(Up::Health(Health { sent_at, dead_letters })) = Up::decode(&frame) {
+async fn serve_control(
+    context: &Context,
+    site: &ActorRef<SiteMessage>,
+    link: u64,
+    mut control: LaneReceiver,
+) {
+    while let Ok(frame) = control.recv(limits::CONTROL_FRAME_BYTES_MAX).await {
+        let told = Up::decode(&frame);
+        if let Ok(Up::Health(Health { sent_at, dead_letters })) = told {
             let (sent, now) = (sent_at.as_micros(), context.now().as_micros());
             let health = SiteHealth { dead_letters, clock_skew_ms: sent.saturating_sub(now) / 1_000 };
             let _ = site.cast(SiteMessage::Health { health });
+        } else if let Ok(Up::Held(Held { policies })) = told {
+            let _ = site.cast(SiteMessage::Held { link, policies });
         }
     }
     // The lane's end is the link's end, which the ingest lane notices with a reason.
@@ -290,7 +298,7 @@ async fn serve_ingest(
             }
             Ok(Up::Unknown { kind }) => Down::NotUnderstood { kind },
             Ok(Up::NotUnderstood { .. } | Up::PushAck(_)) => continue,
-            Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave | Up::Health(_)) | Err(_) => {
+            Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave | Up::Health(_) | Up::Held(_)) | Err(_) => {
                 return CloseCode::ProtocolError;
             }
         };

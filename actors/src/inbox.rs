@@ -17,7 +17,7 @@ use hansa_model::machine::inbox::{
 };
 use hansa_model::push::{LeasePush, PushContent};
 use hansa_model::received::{
-    CommandState, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy,
+    CommandState, HeldPolicy, LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy,
 };
 use hansa_model::report::{CommandReport, LeaseRequest, PolicyReport, payload_type};
 use hansa_model::scope::Operator;
@@ -54,6 +54,8 @@ pub(crate) enum InboxMessage {
         operator: Operator,
         reply: RpcReplyPort<Result<(String, ReceivedLease), Unavailable>>,
     },
+    /// What is held of policies. Answers at once.
+    Held { reply: RpcReplyPort<Vec<HeldPolicy>> },
     /// The site leaves its federation: what waits is not begun, what runs is told to stop, policies are
     /// forgotten as they are. Answers once that is on disk.
     Forget { reply: RpcReplyPort<Result<(), Unavailable>> },
@@ -184,6 +186,14 @@ impl Actor for InboxActor {
             InboxMessage::RequestLease { request, operator, reply } => {
                 let _ = reply.send(self.request_lease(state, *request, &operator).await);
             }
+            InboxMessage::Held { reply } => {
+                let held = |(id, row): (&PolicyId, &ReceivedPolicy)| HeldPolicy {
+                    policy_id: *id,
+                    version: row.version,
+                    wanted: row.wish == PolicyWish::Apply,
+                };
+                let _ = reply.send(state.policies.iter().map(held).collect());
+            }
             InboxMessage::Forget { reply } => {
                 let _ = reply.send(self.forget(state).await);
             }
@@ -231,7 +241,7 @@ impl InboxActor {
                     return Err(Unavailable::Busy { part: "inbox" });
                 }
                 let outcome = inbox::receive_command(memory(spent, held.as_ref()), push, now, order);
-                if held.is_none() && outcome != CommandStep::Nothing {
+                if held.is_none() && !spent {
                     step.audit(self.context.audit_node(
                         "command_received",
                         None,
@@ -255,6 +265,16 @@ impl InboxActor {
                     self.executor.cast(ExecutorMessage::Cancel { command: id });
                 }
                 return Ok(());
+            }
+            PushContent::AskCommand(push) => {
+                let id = push.command_id;
+                let (spent, held) = self.remembered(state, id)?;
+                let outcome = inbox::asked_about(memory(spent, held.as_ref()), id, now, order);
+                if held.is_none() && !spent {
+                    let details = [("command_id", Detail::from(id.to_string().as_str()))];
+                    step.audit(self.context.audit_node("command_lost", None, details));
+                }
+                self.command_step(&mut step, id, held.as_ref(), outcome);
             }
             // The executor has leases; nobody sends one here.
             PushContent::Lease(_) => return Err(Unavailable::Busy { part: "inbox" }),
@@ -296,6 +316,7 @@ impl InboxActor {
             CommandStep::Nothing => return,
             CommandStep::Keep(row) => (row, None),
             CommandStep::End(row, report) => (row, Some(report)),
+            CommandStep::Repeat(report) => return step.report_command(&report),
         };
         if let Some(from) = from.filter(|from| *from != row.state) {
             let error = report.as_ref().and_then(|report| report.error.as_deref());

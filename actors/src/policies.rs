@@ -75,6 +75,8 @@ pub(crate) enum PoliciesMessage {
         operator: Operator,
         reply: RpcReplyPort<Result<(), PolicyError>>,
     },
+    /// A site holds a higher version of a policy than there is. No answer.
+    Outnumbered { policy: PolicyId, version: u32 },
     /// What a site holds of a policy has changed. No answer.
     Moved { policy: PolicyId, site: SiteId },
     /// Look at the rollouts whose sites have moved. No answer.
@@ -175,6 +177,12 @@ impl Actor for PoliciesActor {
                 let answer = self.change_rollout(state, policy, rollout, change, &operator).await;
                 let _ = reply.send(answer);
             }
+            PoliciesMessage::Outnumbered { policy, version } => {
+                if let Err(error) = self.outnumbered(state, policy, version).await {
+                    // The site says so again at its next link.
+                    debug!(%policy, %error, "policy not renumbered");
+                }
+            }
             PoliciesMessage::Moved { policy, site } => {
                 if let Some(open) = state.open.get_mut(&policy) {
                     open.moved.insert(site);
@@ -272,6 +280,33 @@ impl PoliciesActor {
             && let Ok(aborted) = rollout::abort(id, &open.rollout, now)
         {
             self.put_rollout(&mut batch, id, aborted, Some(operator));
+        }
+        self.context.commit(Lane::Push, batch).await?;
+        state.open.remove(&id);
+        self.tell_sites(id);
+        Ok(())
+    }
+
+    /// Lets a policy go on above a version that a site has from a history that is lost here.
+    async fn outnumbered(
+        &self,
+        state: &mut PoliciesState,
+        id: PolicyId,
+        version: u32,
+    ) -> Result<(), PolicyError> {
+        let now = self.context.now();
+        let before = self.policy(&self.view()?, id)?;
+        let Some(decision) = policy::outnumbered(id, &before, version, now) else { return Ok(()) };
+        let mut batch = Batch::new();
+        batch.put::<table::Policies>(&id, &decision.policy);
+        if let Some(entry) = decision.entry {
+            batch.audit(self.audit(entry, None));
+        }
+        // A rollout is of one version.
+        if let Some(open) = state.open.get(&id)
+            && let Ok(aborted) = rollout::abort(id, &open.rollout, now)
+        {
+            self.put_rollout(&mut batch, id, aborted, None);
         }
         self.context.commit(Lane::Push, batch).await?;
         state.open.remove(&id);

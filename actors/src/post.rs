@@ -41,6 +41,8 @@ pub(crate) fn documented(content: &PushContent) -> Option<(&'static str, Bytes)>
         PushContent::CancelCommand(cancel) => {
             (COMMANDS, json!({ "command_id": cancel.command_id, "cancelled": true }))
         }
+        // Ours; a peer over HTTP is not asked.
+        PushContent::AskCommand(_) => return None,
         PushContent::Lease(lease) => (LEASES, lease_body(lease)),
     };
     Some((path, body.to_string().into()))

@@ -28,6 +28,7 @@ use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::machine::snapshot::SecondWord;
+use hansa_model::received::HeldPolicy;
 use hansa_model::report::{CommandReport, Report};
 use hansa_model::scope::Operator;
 use hansa_model::secret::TokenHash;
@@ -122,6 +123,8 @@ pub(crate) enum SiteMessage {
     },
     /// The site says how it is. No answer.
     Health { health: SiteHealth },
+    /// The site says what it holds of policies, at the beginning of its link. No answer.
+    Held { link: u64, policies: Vec<HeldPolicy> },
     /// The site is to be told a word on a lease. Kept in memory until it took it. No answer.
     Lease { offer: Box<LeaseOffer> },
     /// The site has a push on its disk. No answer.
@@ -216,6 +219,8 @@ pub(crate) struct SiteState {
     health: Option<SiteHealth>,
     /// What the site still has to be told.
     deliveries: Deliveries,
+    /// Policies that the site holds though nothing here says that it should: their versions there.
+    strays: BTreeMap<PolicyId, u32>,
     /// Words on leases that the site has not taken yet, with their values.
     leases: BTreeMap<LeaseId, Box<LeaseOffer>>,
     posting: Posting,
@@ -287,6 +292,7 @@ impl Actor for SiteActor {
             commands: BTreeMap::new(),
             health: None,
             deliveries: Deliveries::default(),
+            strays: BTreeMap::new(),
             leases: BTreeMap::new(),
             posting: Posting::default(),
             told: Coarse::default(),
@@ -327,6 +333,7 @@ impl Actor for SiteActor {
             SiteMessage::PushUp { link, sender } => {
                 if let Some(live) = state.link.as_mut().filter(|live| live.number == link) {
                     live.push = Some(PushLane::new(sender));
+                    self.ask_about_commands(state);
                 }
                 self.pump(state, &myself);
             }
@@ -383,6 +390,12 @@ impl Actor for SiteActor {
             SiteMessage::CommandResults { reports, reply } => {
                 let answer = self.command_results(state, reports).await;
                 let _ = reply.send(answer);
+            }
+            SiteMessage::Held { link, policies } => {
+                if state.link.as_ref().is_some_and(|live| live.number == link) {
+                    self.policies_held(state, &policies).await;
+                    self.pump(state, &myself);
+                }
             }
             SiteMessage::Health { health } => {
                 state.health = Some(health);

@@ -125,7 +125,6 @@ pub(crate) struct SyncQueueActor {
 pub(crate) struct SyncQueueState {
     outbox: Outbox,
     entries: BTreeMap<u64, QueueEntry>,
-    leaves: u64,
     /// When each pending log position was recorded; for the age of the oldest row.
     recorded: BTreeMap<u64, Timestamp>,
     /// The coordinator that is linked now reads payloads in batches.
@@ -197,7 +196,6 @@ impl Actor for SyncQueueActor {
             SyncQueueMessage::Differences { branches } => self.repair(state, &branches),
             SyncQueueMessage::Resync { reply } => {
                 state.outbox.repair((0..digest::LEAVES).filter_map(|leaf| u16::try_from(leaf).ok()));
-                state.leaves = digest::LEAVES as u64;
                 self.publish(state);
                 self.wake.notify_one();
                 let _ = reply.send((**self.view.load()).clone());
@@ -244,7 +242,7 @@ impl SyncQueueActor {
             recorded.insert(position, now);
         })?;
         let entries = view.all::<table::Queue>(..)?.into_iter().collect();
-        Ok(SyncQueueState { outbox, entries, leaves: 0, recorded, payloads: false })
+        Ok(SyncQueueState { outbox, entries, recorded, payloads: false })
     }
 
     /// Shows readers what waits. Exact: hosts whose last change is not acknowledged, and queued payloads.
@@ -265,7 +263,7 @@ impl SyncQueueActor {
             dead: state.entries.values().filter(|entry| entry.attempts >= limits::ATTEMPTS_MAX).count()
                 as u64,
             oldest_at: oldest_host.into_iter().chain(oldest_entry).min(),
-            resync_leaves: state.leaves,
+            resync_leaves: state.outbox.leaves(),
         };
         self.view.store(Arc::new(view));
     }
@@ -356,7 +354,6 @@ impl SyncQueueActor {
         self.context.commit(Lane::Ingest, batch).await?;
         let next = (frozen.header, Bytes::from(frozen.payload.clone()));
         state.outbox.freeze(frozen, &cut.leaves);
-        state.leaves = state.leaves.saturating_sub(cut.leaves.len() as u64);
         Ok(Some(next))
     }
 
@@ -445,7 +442,6 @@ impl SyncQueueActor {
         drop(shard);
         if !differing.is_empty() {
             info!(leaves = differing.len(), "directories differ, sending these leaves whole");
-            state.leaves += differing.len() as u64;
             state.outbox.repair(differing);
             self.wake.notify_one();
         }

@@ -13,7 +13,7 @@ use hansa_model::limits::{site as site_limits, sync as limits};
 use hansa_model::machine::link::{self, Connection};
 use hansa_model::push::{LeasePush, PushContent};
 use hansa_model::sync::BatchRefusal;
-use hansa_transport::wire::{Batch, Down, Health, Hello, PushAck, Up, WIRE_VERSION};
+use hansa_transport::wire::{Batch, Down, Health, Held, Hello, PushAck, Up, WIRE_VERSION};
 use hansa_transport::{
     CloseCode, CloseReason, DialError, Endpoint, Lane, LaneReceiver, LaneSender, Link, LinkLost, PublicKey,
     RecvError,
@@ -292,6 +292,9 @@ impl Session {
         self.ask(|reply| SyncQueueMessage::Standing { position, payloads, reply }).await??;
         let _ = self.uplink.cast(UplinkMessage::Welcomed);
         info!(site = %welcome.site_id, coordinator = %welcome.software_version, "linked to the coordinator");
+
+        let held = self.inbox.call(|reply| InboxMessage::Held { reply }).await.map_err(text)?;
+        control.send(&Up::Held(Held { policies: held }).encode()).await.map_err(text)?;
 
         let (sender, receiver) = link.open(Lane::Ingest).await.map_err(text)?;
         let (push_sender, push_receiver) = link.open(Lane::Push).await.map_err(text)?;

@@ -94,6 +94,8 @@ pub mod sync {
     pub const PAYLOADS_BYTES_MAX: usize = 1024 * 1024;
     /// Bytes of a frame before the peer is enrolled: a token, a certificate and a proof.
     pub const FRAME_BYTES_MAX_UNENROLLED: usize = 32 * 1024;
+    /// Largest frame on the control lane of a linked site: what it holds of 10,000 policies, 23 bytes each.
+    pub const CONTROL_FRAME_BYTES_MAX: usize = 512 * 1024;
     /// First wait of an entry's or a push's back-off (contract 3.5).
     pub const RETRY_FIRST: Duration = Duration::from_secs(10);
     /// Longest wait of an entry's back-off (contract 3.5).

@@ -19,6 +19,8 @@ pub enum PushContent {
     Command(CommandPush),
     /// Do not start this command; stop it if it runs.
     CancelCommand(CommandCancel),
+    /// Say what became of this command, which the site has confirmed before. It is not run for this.
+    AskCommand(CommandQuestion),
     /// Hand this credential to its host, or take it away.
     Lease(LeasePush),
 }
@@ -65,6 +67,13 @@ pub struct CommandPush {
 /// See [`PushContent::CancelCommand`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandCancel {
+    /// The command.
+    pub command_id: CommandId,
+}
+
+/// See [`PushContent::AskCommand`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandQuestion {
     /// The command.
     pub command_id: CommandId,
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::LeaseId;
+use crate::id::{LeaseId, PolicyId};
 use crate::{HostId, Timestamp};
 
 /// What is wanted of a policy.
@@ -51,6 +51,17 @@ impl ReceivedPolicy {
     pub const fn applied(&self) -> bool {
         self.applied_at.is_some()
     }
+}
+
+/// What a site says it holds of one policy. The field order is a sent format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPolicy {
+    /// The coordinator's id of it.
+    pub policy_id: PolicyId,
+    /// The version that the site last heard of.
+    pub version: u32,
+    /// It should be in force; false once it was withdrawn.
+    pub wanted: bool,
 }
 
 /// State of a command at the site (contract 5.2).

@@ -3,8 +3,10 @@
 //! An invariant is told what the world did and answers with the sentence that fails the run. The table in
 //! the crate's README lists them with the scenario that checks each one.
 
+pub mod acknowledged_commands;
 pub mod acknowledged_decisions;
 pub mod acknowledged_inventory;
+pub mod command_runs;
 pub mod convergence;
 pub mod exact_counters;
 pub mod ordered_rows;

@@ -16,6 +16,7 @@ mod kind {
     pub(super) const COMMAND: u16 = 3;
     pub(super) const CANCEL_COMMAND: u16 = 4;
     pub(super) const LEASE: u16 = 5;
+    pub(super) const ASK_COMMAND: u16 = 6;
 }
 
 /// A lease with its value written out: the pinned, encrypted link to the one site it is for.
@@ -40,6 +41,7 @@ impl Push {
             PushContent::WithdrawPolicy(withdrawal) => (kind::WITHDRAW_POLICY, encode(withdrawal)),
             PushContent::Command(command) => (kind::COMMAND, encode(command)),
             PushContent::CancelCommand(cancel) => (kind::CANCEL_COMMAND, encode(cancel)),
+            PushContent::AskCommand(question) => (kind::ASK_COMMAND, encode(question)),
             PushContent::Lease(lease) => (kind::LEASE, encode(&exposed(lease))),
         };
         Self { id, kind, payload: payload.into() }
@@ -57,6 +59,7 @@ impl Push {
             kind::WITHDRAW_POLICY => PushContent::WithdrawPolicy(decode(*kind, payload)?),
             kind::COMMAND => PushContent::Command(decode(*kind, payload)?),
             kind::CANCEL_COMMAND => PushContent::CancelCommand(decode(*kind, payload)?),
+            kind::ASK_COMMAND => PushContent::AskCommand(decode(*kind, payload)?),
             kind::LEASE => PushContent::Lease(lease(decode(*kind, payload)?)),
             _ => return Ok(None),
         }))
@@ -95,7 +98,7 @@ fn lease(lease: ExposedLease) -> LeasePush {
 mod tests {
     use bytes::Bytes;
     use hansa_model::id::{CommandId, PolicyId};
-    use hansa_model::push::{CommandCancel, CommandPush, PolicyPush, PolicyWithdrawal};
+    use hansa_model::push::{CommandCancel, CommandPush, CommandQuestion, PolicyPush, PolicyWithdrawal};
     use hansa_model::secret::hex;
 
     use super::*;
@@ -148,6 +151,10 @@ mod tests {
                     expires_at: None,
                 }),
                 "5 00 016b 0168 0173 02 00 01 0176 00 00",
+            ),
+            (
+                PushContent::AskCommand(CommandQuestion { command_id: id() }),
+                "6 10 01890a5dac96774bbcceb302099a8057",
             ),
         ]
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use hansa_model::audit::Checkpoint;
+use hansa_model::received::HeldPolicy;
 use hansa_model::secret::TokenHash;
 use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Position};
 use hansa_model::{Secret, SiteId, Timestamp};
@@ -31,6 +32,7 @@ mod kind {
     pub(super) const PUSH_ACK: u16 = 0x0005;
     pub(super) const LEAVE: u16 = 0x0006;
     pub(super) const HEALTH: u16 = 0x0007;
+    pub(super) const HELD: u16 = 0x0008;
     pub(super) const ENROLLED: u16 = 0x0101;
     pub(super) const ENROLL_REFUSED: u16 = 0x0102;
     pub(super) const WELCOME: u16 = 0x0103;
@@ -59,6 +61,8 @@ pub enum Up {
     Leave,
     /// How the site is now. On the control lane, about once a minute. Since version 2.
     Health(Health),
+    /// What the site holds of policies. On the control lane, once, before the push lane opens.
+    Held(Held),
     /// The site does not know a kind that it received.
     NotUnderstood {
         /// The kind received.
@@ -185,6 +189,13 @@ pub struct Health {
     pub dead_letters: u64,
 }
 
+/// See [`Up::Held`]. The coordinator tells the site again where they differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// All that the site has heard of, those that were withdrawn included.
+    pub policies: Vec<HeldPolicy>,
+}
+
 /// See [`Down::Enrolled`]. The fields of the contract's completion answer, and what a site would
 /// otherwise fetch by `GET tls-cert`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,6 +298,7 @@ impl Up {
             Self::PushAck(message) => frame(kind::PUSH_ACK, message),
             Self::Leave => frame(kind::LEAVE, &()),
             Self::Health(message) => frame(kind::HEALTH, message),
+            Self::Held(message) => frame(kind::HELD, message),
             Self::NotUnderstood { kind } | Self::Unknown { kind } => frame(kind::NOT_UNDERSTOOD, kind),
         }
     }
@@ -305,6 +317,7 @@ impl Up {
             kind::PUSH_ACK => Self::PushAck(decode(*kind, payload)?),
             kind::LEAVE => Self::Leave,
             kind::HEALTH => Self::Health(decode(*kind, payload)?),
+            kind::HELD => Self::Held(decode(*kind, payload)?),
             kind::NOT_UNDERSTOOD => Self::NotUnderstood { kind: decode(*kind, payload)? },
             kind => Self::Unknown { kind },
         })

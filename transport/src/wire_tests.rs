@@ -71,6 +71,16 @@ fn golden_up() -> Vec<(Up, &'static str)> {
             Up::Health(Health { sent_at: Timestamp::from_micros(1), dead_letters: 300 }),
             "06000000010700 02 ac02",
         ),
+        (
+            Up::Held(Held {
+                policies: vec![HeldPolicy {
+                    policy_id: site().to_string().parse().unwrap(),
+                    version: 300,
+                    wanted: true,
+                }],
+            }),
+            "18000000010800 01 10 01890a5dac96774bbcceb302099a8057 ac02 01",
+        ),
         (Up::NotUnderstood { kind: 0x0107 }, "05000000010000 8702"),
     ]
 }
@@ -173,6 +183,7 @@ fn fields_of_a_newer_version_are_ignored() {
             | Up::PushAck(_)
             | Up::Leave
             | Up::Health(_)
+            | Up::Held(_)
             | Up::NotUnderstood { .. }
             | Up::Unknown { .. } => assert_eq!(Up::decode(&longer), Ok(message)),
         }

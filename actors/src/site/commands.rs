@@ -60,7 +60,15 @@ impl SiteActor {
         state: &SiteState,
         command: CommandId,
     ) -> Result<Option<PushContent>, ReadError> {
-        Ok(state.commands.get(&command).and_then(machine::content))
+        let command = state.commands.get(&command);
+        Ok(command.and_then(|command| machine::content(command).or_else(|| machine::question(command))))
+    }
+
+    /// A link is up: asks what became of the commands that the site has confirmed.
+    pub(super) fn ask_about_commands(&self, state: &mut SiteState) {
+        for command in state.commands.values().filter(|command| machine::question(command).is_some()) {
+            state.deliveries.want(PushKey::Command(command.id), machine::QUESTION, 0, None);
+        }
     }
 
     pub(super) async fn command_taken(

@@ -3,6 +3,8 @@
 //! Assignments are this actor's alone to write. Rows are read from the store each time: they are few, and
 //! what an operator does to one happens seldom.
 
+use std::collections::BTreeMap;
+
 use hansa_model::SiteId;
 use hansa_model::audit::Detail;
 use hansa_model::id::PolicyId;
@@ -11,6 +13,7 @@ use hansa_model::machine::policy::{self, RowDecision, Told};
 use hansa_model::machine::registry::Entry;
 use hansa_model::policy::{Assignment, Policy};
 use hansa_model::push::{PolicyPush, PolicyWithdrawal, PushContent};
+use hansa_model::received::HeldPolicy;
 use hansa_model::report::PolicyReport;
 use hansa_model::scope::Operator;
 use hansa_model::site::SiteStatus;
@@ -110,10 +113,18 @@ impl SiteActor {
         let view = self.context.store.read().map_err(|_| Unavailable::Storage)?;
         let changed = self.changed_rows(&view, state, change, operator).map_err(|_| Unavailable::Storage)?;
         drop(view);
-        let Changed { rows, entry } = changed;
-        if rows.is_empty() {
+        if changed.rows.is_empty() {
             return Ok(0);
         }
+        self.store_changed(state, changed, operator).await
+    }
+
+    async fn store_changed(
+        &self,
+        state: &mut SiteState,
+        Changed { rows, entry }: Changed,
+        operator: Option<&Operator>,
+    ) -> Result<usize, Unavailable> {
         let mut batch = Batch::new();
         for (id, _, row) in &rows {
             self.put_row(&mut batch, state, *id, row.as_ref());
@@ -223,6 +234,66 @@ fn requeued(id: Option<PolicyId>, count: usize, trigger: &'static str) -> Entry 
     Entry { operation: "policy_pushed", details }
 }
 
+// What the site says it holds.
+impl SiteActor {
+    /// Tells the site again where it differs from what it should hold. What is not stored now is compared again
+    /// at the next link.
+    pub(super) async fn policies_held(&self, state: &mut SiteState, policies: &[HeldPolicy]) {
+        let mut held: BTreeMap<PolicyId, &HeldPolicy> =
+            policies.iter().map(|held| (held.policy_id, held)).collect();
+        let compared = self.context.store.read().and_then(|view| self.compare(&view, state, &mut held));
+        let (changed, outnumbered) = match compared {
+            Ok(compared) => compared,
+            Err(error) => {
+                debug!(site = %state.site.id, %error, "what the site holds cannot be compared");
+                return;
+            }
+        };
+        for (policy, version) in outnumbered {
+            self.roster.policies.cast(PoliciesMessage::Outnumbered { policy, version });
+        }
+        state.strays =
+            held.values().filter(|held| held.wanted).map(|held| (held.policy_id, held.version)).collect();
+        for (id, version) in &state.strays {
+            let told = Told { round: 0, withdrawal: true, version: *version };
+            state.deliveries.want(PushKey::Policy(*id), told.pack(), 0, None);
+        }
+        if !changed.rows.is_empty()
+            && let Err(error) = self.store_changed(state, changed, None).await
+        {
+            debug!(site = %state.site.id, %error, "what the site lacks is not stored");
+        }
+    }
+
+    /// Takes out of `held` what the site should know of. Answers with the rows that are due again, and with the
+    /// policies of which the site has a higher version than there is.
+    fn compare(
+        &self,
+        view: &ReadView,
+        state: &SiteState,
+        held: &mut BTreeMap<PolicyId, &HeldPolicy>,
+    ) -> Result<(Changed, Vec<(PolicyId, u32)>), ReadError> {
+        let mut outnumbered = Vec::new();
+        for held in held.values() {
+            let policy = view.get::<table::Policies>(&held.policy_id)?;
+            if policy.is_some_and(|policy| policy.version < held.version) {
+                outnumbered.push((held.policy_id, held.version));
+            }
+        }
+        let mut rows = Vec::new();
+        for ((_, id), row) in self.policy_rows(view, state)? {
+            let there = held.remove(&id);
+            if let Some(policy) = view.get::<table::Policies>(&id)?
+                && let Some(next) = policy::differs(&policy, &row, there)
+            {
+                rows.push((id, policy, Some(next)));
+            }
+        }
+        let entry = requeued(None, rows.len(), "site_differs");
+        Ok((Changed { rows, entry: Some(entry) }, outnumbered))
+    }
+}
+
 // Pushed, refused, reported.
 impl SiteActor {
     pub(super) fn policy_content(
@@ -231,7 +302,10 @@ impl SiteActor {
         state: &SiteState,
         id: PolicyId,
     ) -> Result<Option<PushContent>, ReadError> {
-        let Some((policy, row)) = self.policy_row(view, state, id)? else { return Ok(None) };
+        let Some((policy, row)) = self.policy_row(view, state, id)? else {
+            let withdrawal = |version: &u32| PolicyWithdrawal { policy_id: id, version: *version };
+            return Ok(state.strays.get(&id).map(withdrawal).map(PushContent::WithdrawPolicy));
+        };
         let Some(told) = Told::now(&policy, &row) else { return Ok(None) };
         Ok(Some(if told.withdrawal {
             PushContent::WithdrawPolicy(PolicyWithdrawal { policy_id: id, version: told.version })
@@ -252,7 +326,10 @@ impl SiteActor {
         id: PolicyId,
         version: u64,
     ) -> Result<(), Unavailable> {
-        let Some(row) = self.stored_row(state, id)? else { return Ok(()) };
+        let Some(row) = self.stored_row(state, id)? else {
+            state.strays.remove(&id);
+            return Ok(());
+        };
         let decision = policy::pushed(id, &row, Told::unpack(version), self.context.now());
         self.settle(state, id, decision).await
     }

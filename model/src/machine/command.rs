@@ -11,7 +11,7 @@ use crate::id::CommandId;
 use crate::limits::command as limits;
 use crate::machine::delivery::Failed;
 use crate::machine::registry::Entry;
-use crate::push::{CommandCancel, CommandPush, PushContent};
+use crate::push::{CommandCancel, CommandPush, CommandQuestion, PushContent};
 use crate::report::{CommandReport, CommandReportStatus, HostResult};
 use crate::site::{InvalidSite, Site, SiteStatus, required_text};
 use crate::{HostId, SiteId, Timestamp};
@@ -20,6 +20,9 @@ use crate::{HostId, SiteId, Timestamp};
 pub const ORDER: u64 = 1;
 /// Version of a delivery that brings its cancellation, and takes the place of the other.
 pub const CANCELLATION: u64 = 2;
+/// Version of a delivery that asks what became of a command that the site has confirmed. It settles nothing:
+/// the answer is the site's report.
+pub const QUESTION: u64 = 3;
 
 /// What should happen to a command.
 #[derive(Debug, Clone, PartialEq)]
@@ -241,10 +244,17 @@ pub fn content(command: &Command) -> Option<PushContent> {
     }
 }
 
+/// The question about a command that the site has confirmed and not reported the end of. Asked over each new
+/// link: after either side's disk went back to an older state nothing else would end the command.
+pub fn question(command: &Command) -> Option<PushContent> {
+    let asks = command.status == CommandStatus::InProgress && wanted(command).is_none();
+    asks.then_some(PushContent::AskCommand(CommandQuestion { command_id: command.id }))
+}
+
 /// The site has the delivery of this version on its disk.
 pub fn pushed(command: &Command, now: Timestamp, version: u64) -> Decision {
     let mut decision = Decision::quiet(command.clone());
-    if !command.status.is_open() {
+    if !command.status.is_open() || version == QUESTION {
         return decision;
     }
     let next = &mut decision.command;

@@ -50,6 +50,8 @@ pub fn receive_policy(
         // Wanted again after a withdrawal: the version need not have changed.
         PolicyWish::Withdraw | PolicyWish::Gone if push.version >= held.version => PolicyStep::Keep(fresh),
         PolicyWish::Apply if push.version > held.version => PolicyStep::Keep(fresh),
+        // A coordinator whose disk went back gives a number once more: what it says now counts.
+        PolicyWish::Apply if push.version == held.version && !is_same(held, push) => PolicyStep::Keep(fresh),
         PolicyWish::Apply if push.version == held.version => match held.applied_at {
             Some(at) => PolicyStep::Repeat(PolicyReport {
                 policy_id: push.policy_id,
@@ -66,6 +68,10 @@ pub fn receive_policy(
         },
         PolicyWish::Apply | PolicyWish::Withdraw | PolicyWish::Gone => PolicyStep::Nothing,
     }
+}
+
+fn is_same(held: &ReceivedPolicy, push: &PolicyPush) -> bool {
+    (&held.policy_type, &held.name, &held.definition) == (&push.policy_type, &push.name, &push.definition)
 }
 
 /// Takes a withdrawal in; the row to store, or none when a newer version is held.
@@ -187,13 +193,15 @@ pub enum CommandStep {
     Keep(ReceivedCommand),
     /// It has ended: the row to store, and the report to send up, in one step.
     End(ReceivedCommand, CommandReport),
+    /// It had ended before: the coordinator does not know, so it is told again. No row changes.
+    Repeat(CommandReport),
 }
 
 /// Takes a command in (contract B7, 5.5). `order` is the next place in the line.
 pub fn receive_command(memory: Memory<'_>, push: &CommandPush, now: Timestamp, order: u64) -> CommandStep {
     match memory {
-        Memory::Spent => CommandStep::Nothing,
-        Memory::Held(held) if held.state.is_terminal() => CommandStep::Nothing,
+        Memory::Spent => CommandStep::Repeat(failure(push.command_id, FORGOTTEN)),
+        Memory::Held(held) if held.state.is_terminal() => CommandStep::Repeat(ended(push.command_id, held)),
         Memory::Held(held) => {
             let target_host_ids = if push.target_host_ids.is_empty() {
                 held.target_host_ids.clone()
@@ -247,25 +255,50 @@ pub fn cancel_command(memory: Memory<'_>, id: CommandId, now: Timestamp, order: 
         },
         // Remembered, so that the command has no effect if it comes after its cancellation.
         Memory::Unknown => {
-            let row = ReceivedCommand {
-                order,
-                command_type: String::new(),
-                parameters: "{}".to_owned(),
-                target_host_ids: Vec::new(),
-                received_at: now,
-                expires_at: None,
-                state: CommandState::Queued,
-                cancelled: true,
-                result: None,
-                completed_at: None,
-            };
+            let row = ReceivedCommand { cancelled: true, ..unknown(now, order) };
             end(id, &row, CANCELLED, now)
         }
     }
 }
 
+/// Answers a coordinator that asks what became of a command which this site has confirmed. A command that is
+/// not known any more may have run before the site's disk went back: it is never run again.
+pub fn asked_about(memory: Memory<'_>, id: CommandId, now: Timestamp, order: u64) -> CommandStep {
+    match memory {
+        Memory::Spent => CommandStep::Repeat(failure(id, FORGOTTEN)),
+        Memory::Held(held) if held.state.is_terminal() => CommandStep::Repeat(ended(id, held)),
+        Memory::Held(_) => CommandStep::Nothing,
+        Memory::Unknown => end(id, &unknown(now, order), LOST, now),
+    }
+}
+
+/// The report of a command that has ended, as it was sent.
+fn ended(id: CommandId, held: &ReceivedCommand) -> CommandReport {
+    let report = held.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
+    report.unwrap_or_else(|| failure(id, FORGOTTEN))
+}
+
+/// The row of a command of which nothing but the id is known.
+fn unknown(now: Timestamp, order: u64) -> ReceivedCommand {
+    ReceivedCommand {
+        order,
+        command_type: String::new(),
+        parameters: "{}".to_owned(),
+        target_host_ids: Vec::new(),
+        received_at: now,
+        expires_at: None,
+        state: CommandState::Queued,
+        cancelled: false,
+        result: None,
+        completed_at: None,
+    }
+}
+
 const EXPIRED: &str = "expired before it was started";
 const CANCELLED: &str = "cancelled before it was started";
+const FORGOTTEN: &str =
+    "ended long ago: the site does not keep its result any more, and does not run it again";
+const LOST: &str = "the site's disk went back to a state before the command: its outcome is unknown, and it is not run again";
 /// What is said of a command whose run nobody saw the end of.
 pub const UNKNOWN_OUTCOME: &str =
     "the site stopped while the command ran: its outcome is unknown, and it is not run again";

@@ -150,6 +150,11 @@ impl Outbox {
         self.leaves.extend(leaves);
     }
 
+    /// Leaves that are queued. Exact: one that is queued twice is sent once.
+    pub fn leaves(&self) -> u64 {
+        self.leaves.len() as u64
+    }
+
     /// Chooses what the next batch carries: the oldest pending changes that fit, and leaves if there are
     /// none. A single recorded position never splits. None while a batch is under way.
     ///
@@ -359,5 +364,15 @@ mod tests {
         let frozen = send(&mut outbox, 3);
         acknowledge(&mut outbox, &frozen.after);
         assert_eq!(outbox.cut(3, |_| 4).unwrap().leaves, [5]);
+    }
+
+    #[test]
+    fn leaf_that_is_queued_twice_waits_once() {
+        let mut outbox = Outbox::new(7, Cursor::default(), None);
+
+        outbox.repair([3, 4]);
+        outbox.repair([4]);
+
+        assert_eq!(outbox.leaves(), 2);
     }
 }

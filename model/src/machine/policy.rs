@@ -16,6 +16,7 @@ use crate::policy::{
     Assignment, InvalidPolicy, NewPolicy, Policy, PolicyPatch, PushStatus, canonical_definition, description,
     policy_name, policy_type,
 };
+use crate::received::HeldPolicy;
 use crate::report::PolicyReport;
 use crate::secret::hex;
 use crate::site::SiteStatus;
@@ -249,6 +250,50 @@ pub fn requeue(policy: &Policy, row: &Assignment, release: bool) -> Assignment {
         refusals: 0,
         ..row.clone()
     }
+}
+
+/// Compares a row with what the site says it holds, at the beginning of a link: the row that is due again, or
+/// none when both agree, or the site will be told anyway. They part when either side's disk went back.
+pub fn differs(policy: &Policy, row: &Assignment, held: Option<&HeldPolicy>) -> Option<Assignment> {
+    let wanted_there = held.filter(|held| held.wanted);
+    if row.unassigned_at.is_some() || !policy.is_active {
+        let back = row.withdrawn_at.is_some() && wanted_there.is_some();
+        return back.then(|| Assignment { withdrawn_at: None, ..requeue(policy, row, false) });
+    }
+    let told = matches!(row.push_status, PushStatus::Pushed | PushStatus::Acknowledged);
+    let version = row.pushed_version.filter(|_| told)?;
+    match wanted_there {
+        Some(held) if held.version >= version => {
+            // What the site has said of it may have been lost here: it says so again.
+            (row.push_status == PushStatus::Pushed).then(|| requeue(policy, row, false))
+        }
+        other => Some(Assignment {
+            pushed_version: other.map(|held| held.version),
+            applied_version: None,
+            applied_at: None,
+            tried_version: None,
+            apply_error: None,
+            ..requeue(policy, row, false)
+        }),
+    }
+}
+
+/// A site holds a higher version than there is: this coordinator's disk went back, and the number stands for
+/// something else there. The policy goes on above it; none when that is so already.
+pub fn outnumbered(id: PolicyId, policy: &Policy, version: u32, now: Timestamp) -> Option<PolicyDecision> {
+    if version <= policy.version {
+        return None;
+    }
+    let next = Policy { version: version.saturating_add(1), updated_at: now, ..policy.clone() };
+    let entry = Entry::new(
+        "policy_updated",
+        [
+            ("policy_id", text(id)),
+            ("new_version", Detail::Int(next.version.into())),
+            ("changes", Detail::List(vec![Detail::from("renumbered")])),
+        ],
+    );
+    Some(PolicyDecision { policy: next, entry: Some(entry) })
 }
 
 /// Takes a policy from a site. None when the site cannot have got it: the row goes at once. Otherwise the

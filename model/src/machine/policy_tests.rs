@@ -40,6 +40,37 @@ fn take(policy: &Policy, row: &Assignment) -> Assignment {
 }
 
 #[test]
+fn site_whose_disk_went_back_is_told_again() {
+    let policy = policy();
+    let row = assign(None, &policy, NOW, "kim", false);
+    let told = Told::now(&policy, &row).unwrap();
+    let row = pushed(ID, &row, told, NOW).unwrap().row.unwrap();
+    let row = Assignment { push_status: PushStatus::Acknowledged, applied_version: Some(1), ..row };
+    let held = |version, wanted| HeldPolicy { policy_id: ID, version, wanted };
+
+    assert_eq!(differs(&policy, &row, Some(&held(1, true))), None);
+    for there in [None, Some(held(1, false))] {
+        let next = differs(&policy, &row, there.as_ref()).unwrap();
+        assert_eq!((due(&policy, &next), next.applied_version), (Due::Push, None));
+    }
+    let gone = Assignment { withdrawn_at: Some(NOW), ..row };
+    let over = Policy { is_active: false, ..policy };
+    assert_eq!(differs(&over, &gone, Some(&held(1, false))), None);
+    let next = differs(&over, &gone, Some(&held(1, true))).unwrap();
+    assert_eq!(due(&over, &next), Due::Withdrawal);
+}
+
+#[test]
+fn coordinator_whose_disk_went_back_goes_on_above_what_its_sites_have() {
+    let policy = policy();
+
+    assert_eq!(outnumbered(ID, &policy, policy.version, NOW), None);
+    let next = outnumbered(ID, &policy, 7, NOW).unwrap();
+
+    assert_eq!((next.policy.version, next.policy.definition), (8, policy.definition));
+}
+
+#[test]
 fn policy_begins_active_at_version_one() {
     let policy = policy();
 

@@ -22,6 +22,8 @@ pub struct ShownSite {
     pub depth: u64,
     /// Leaves that a repair still has to send.
     pub leaves: u64,
+    /// Commands that it has not ended.
+    pub open_commands: usize,
     /// Its hosts.
     pub hosts: Inventory,
 }
@@ -35,6 +37,8 @@ pub struct ShownCoordinator {
     pub sites: BTreeMap<SiteId, (SiteStatus, bool)>,
     /// The whole directory.
     pub rows: Rows,
+    /// Commands that have not ended.
+    pub open_commands: usize,
     /// Rows that it stored since its start, unchanged ones included.
     pub stored_rows: u64,
 }
@@ -66,6 +70,12 @@ pub fn compare(site: &ShownSite, coordinator: &ShownCoordinator, since: SimTime)
     }
     if (site.depth, site.leaves) != (0, 0) {
         return Err(format!("{} rows and {} leaves wait", site.depth, site.leaves));
+    }
+    if (site.open_commands, coordinator.open_commands) != (0, 0) {
+        return Err(format!(
+            "{} commands are open there, {} at the coordinator",
+            site.open_commands, coordinator.open_commands
+        ));
     }
     let shown = coordinator.rows.get(&id).cloned().unwrap_or_default();
     let mut left = Left::default();

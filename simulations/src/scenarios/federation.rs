@@ -9,6 +9,8 @@
 //! invariant stands in [`crate::invariants`].
 
 mod books;
+mod commands;
+mod connector;
 mod coordinator;
 mod node;
 mod site;
@@ -70,6 +72,7 @@ pub fn run(world: &mut World, run: &Run) -> anyhow::Result<()> {
     free_hosts_arrive(world, &books, &left)?;
     contended_hosts_find_one_holder(world, &books)?;
     digests_agree(world, &books)?;
+    results_are_those_given(world, &books)?;
     world.run_until(run.ends_at());
     disks_are_sound(world)
 }
@@ -106,7 +109,7 @@ fn back_up(world: &mut World, books: &Books, run: &Run, host: HostId, deed: Deed
     let mut pages = books.open();
     match deed {
         Deed::Keep if pages.everybody_is_enrolled(usize::from(run.sites)) => {
-            pages.image_kept(host);
+            pages.image_kept(host, world.now());
             drop(pages);
             world.apply(Fault::KeepImage(host));
         }
@@ -187,6 +190,16 @@ fn digests_agree(world: &mut World, books: &Books) -> anyhow::Result<()> {
     let stored = books.open().coordinator.as_ref().map(|shown| shown.stored_rows);
     ensure!(stored == Some(0), "digests differ, {stored:?} rows were sent though everything is level");
     level(world, books, end, LEVEL_WITHIN)?;
+    Ok(())
+}
+
+/// The coordinator compares what it says of each command with what the connectors gave.
+fn results_are_those_given(world: &mut World, books: &Books) -> anyhow::Result<()> {
+    books.open().audit_commands = true;
+    let done = world.run_while_not(QUIET, |_| !books.open().audit_commands);
+    ensure!(done, "nobody compared results");
+    let begun: usize = books.open().sites.values().map(|page| page.runs.count()).sum();
+    ensure!(begun > 0, "no command was ever begun");
     Ok(())
 }
 

@@ -248,6 +248,17 @@ fn cancelled_after_it_was_sent_it_ends_by_the_sites_word() {
 }
 
 #[test]
+fn question_is_for_commands_that_the_site_has_confirmed_and_settles_nothing() {
+    let confirmed = running();
+
+    assert!(matches!(question(&confirmed), Some(PushContent::AskCommand(_))));
+    assert_eq!(pushed(&confirmed, NOW, QUESTION).command, confirmed);
+    assert_eq!(question(&dispatched()), None);
+    let stopping = cancel(&confirmed, NOW, false).unwrap().command;
+    assert_eq!(question(&stopping), None);
+}
+
+#[test]
 fn expiry_ends_only_what_the_site_cannot_be_running() {
     let at = NOW.after(Duration::from_secs(60));
     let queued = Command { expires_at: Some(at), ..dispatched() };

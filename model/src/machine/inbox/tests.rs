@@ -88,7 +88,36 @@ fn command_that_comes_after_its_cancellation_is_not_started() {
     let (cancelled, report) = ended(cancel_command(Memory::Unknown, command_id(1), NOW, 1));
 
     assert_eq!(report.error.as_deref(), Some(CANCELLED));
-    assert_eq!(receive_command(Memory::Held(&cancelled), &command(1, None), NOW, 2), CommandStep::Nothing);
+    assert_eq!(
+        receive_command(Memory::Held(&cancelled), &command(1, None), NOW, 2),
+        CommandStep::Repeat(report)
+    );
+}
+
+#[test]
+fn command_that_has_ended_is_reported_again_and_not_run_again() {
+    let queued = kept(receive_command(Memory::Unknown, &command(1, None), NOW, 1));
+    let running = kept(begin(command_id(1), &queued, true, NOW));
+    let one = BTreeMap::from([("h".to_owned(), HostResult { success: true, detail: String::new() })]);
+    let (over, said) = ended(finish(&running, report(command_id(1), 1, one, None), NOW));
+
+    let repeat = receive_command(Memory::Held(&over), &command(1, None), at(9), 2);
+    let answer = asked_about(Memory::Held(&over), command_id(1), at(9), 2);
+
+    assert_eq!([repeat, answer], [CommandStep::Repeat(said.clone()), CommandStep::Repeat(said)]);
+    assert_eq!(asked_about(Memory::Held(&running), command_id(1), NOW, 2), CommandStep::Nothing);
+}
+
+#[test]
+fn command_that_the_disk_has_forgotten_is_never_run_once_it_was_asked_for() {
+    let (lost, report) = ended(asked_about(Memory::Unknown, command_id(1), NOW, 1));
+
+    assert_eq!(report.error.as_deref(), Some(LOST));
+    assert!(matches!(
+        receive_command(Memory::Held(&lost), &command(1, None), NOW, 2),
+        CommandStep::Repeat(_)
+    ));
+    assert!(matches!(asked_about(Memory::Spent, command_id(2), NOW, 3), CommandStep::Repeat(_)));
 }
 
 #[test]
@@ -117,6 +146,16 @@ fn lost_run_ends_with_what_was_known_of_it() {
     assert_eq!((row.state, report.status), (CommandState::Failed, CommandReportStatus::Failed));
     assert_eq!((report.success_count, report.host_count), (1, 2));
     assert_eq!(report.error.as_deref(), Some(UNKNOWN_OUTCOME));
+}
+
+#[test]
+fn version_that_says_something_else_takes_the_place_of_the_one_held() {
+    let PolicyStep::Keep(row) = receive_policy(None, &policy(1), NOW, 1) else { panic!("not kept") };
+    let other = PolicyPush { definition: "{\"other\":1}".to_owned(), ..policy(1) };
+
+    let PolicyStep::Keep(next) = receive_policy(Some(&row), &other, NOW, 2) else { panic!("not kept") };
+
+    assert_eq!((next.definition, next.applied_at), (other.definition, None));
 }
 
 #[test]
@@ -171,6 +210,7 @@ fn credential_is_held_before_the_connector_is_asked_and_until_it_gave_it_up() {
 enum Act {
     Receive(u8, Option<i64>),
     Cancel(u8),
+    Ask(u8),
     Begin(u8, bool),
     Finish(u8, bool),
     Restart,
@@ -182,6 +222,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (id.clone(), proptest::option::of(0_i64..40)).prop_map(|(id, end)| Act::Receive(id, end)),
         2 => id.clone().prop_map(Act::Cancel),
+        1 => id.clone().prop_map(Act::Ask),
         4 => (id.clone(), any::<bool>()).prop_map(|(id, served)| Act::Begin(id, served)),
         3 => (id, any::<bool>()).prop_map(|(id, good)| Act::Finish(id, good)),
         1 => Just(Act::Restart),
@@ -210,6 +251,7 @@ proptest! {
             let (id, outcome) = match act {
                 Act::Receive(id, end) => (id, receive_command(memory(id), &command(id, end.map(at)), now, order)),
                 Act::Cancel(id) => (id, cancel_command(memory(id), command_id(id), now, order)),
+                Act::Ask(id) => (id, asked_about(memory(id), command_id(id), now, order)),
                 Act::Begin(id, served) => {
                     let Some(row) = rows.get(&id) else { continue };
                     let outcome = begin(command_id(id), row, served, now);
@@ -241,7 +283,7 @@ proptest! {
                 }
             };
             match outcome {
-                CommandStep::Nothing => {}
+                CommandStep::Nothing | CommandStep::Repeat(_) => {}
                 CommandStep::Keep(row) => {
                     prop_assert!(!row.state.is_terminal());
                     rows.insert(id, row);

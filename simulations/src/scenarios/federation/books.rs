@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hansa_model::site::SiteStatus;
-use hansa_model::{HostId, Secret};
+use hansa_model::{HostId, Secret, SiteId};
 
+use super::commands::Wish;
 use crate::clock::SimTime;
+use crate::invariants::acknowledged_commands::AcknowledgedCommands;
 use crate::invariants::acknowledged_decisions::AcknowledgedDecisions;
 use crate::invariants::acknowledged_inventory::AcknowledgedInventory;
+use crate::invariants::command_runs::CommandRuns;
 use crate::invariants::convergence::{ShownCoordinator, ShownSite};
 use crate::invariants::ordered_rows::OrderedRows;
 use crate::network;
@@ -32,6 +35,13 @@ pub(super) struct Pages {
     pub(super) decided: AcknowledgedDecisions,
     /// What was decided when the image of the coordinator's disk was taken.
     decided_in_image: Option<AcknowledgedDecisions>,
+    pub(super) dispatched: AcknowledgedCommands,
+    /// What was dispatched when that image was taken.
+    dispatched_in_image: AcknowledgedCommands,
+    /// A dispatch that was not answered; its operator asks again, under the same key.
+    pub(super) unanswered: Option<Wish>,
+    /// The coordinator is asked to compare what became of its commands with what the connectors gave.
+    pub(super) audit_commands: bool,
 }
 
 /// One site.
@@ -48,6 +58,17 @@ pub(super) struct SitePage {
     pub(super) remove: BTreeSet<HostId>,
     /// The operator is asked to send everything again.
     pub(super) resync: bool,
+    /// What the connectors did.
+    pub(super) runs: CommandRuns,
+    /// When the image of the disk was taken.
+    image_at: SimTime,
+}
+
+impl SitePage {
+    /// The site's id, once it is enrolled.
+    pub(super) fn id(&self) -> Option<SiteId> {
+        self.shown.as_ref().and_then(|shown| shown.id)
+    }
 }
 
 impl Books {
@@ -74,19 +95,20 @@ impl Pages {
     pub(super) fn everybody_is_enrolled(&self, sites: usize) -> bool {
         let Some(coordinator) = &self.coordinator else { return false };
         let met = |page: &SitePage| {
-            let id = page.shown.as_ref().and_then(|shown| shown.id);
-            let status = id.and_then(|id| coordinator.sites.get(&id)).map(|(status, _)| *status);
+            let status = page.id().and_then(|id| coordinator.sites.get(&id)).map(|(status, _)| *status);
             status.is_some_and(|status| status != SiteStatus::Pending)
         };
         self.sites.len() == sites && self.sites.values().all(met)
     }
 
     /// A copy of a host's disk is taken now.
-    pub(super) fn image_kept(&mut self, host: network::HostId) {
+    pub(super) fn image_kept(&mut self, host: network::HostId, now: SimTime) {
         if let Some(page) = self.sites.get_mut(&host) {
             page.promised_in_image = Some(page.promised.clone());
+            page.image_at = now;
         } else {
             self.decided_in_image = Some(self.decided.clone());
+            self.dispatched_in_image = self.dispatched.clone();
         }
     }
 
@@ -101,12 +123,14 @@ impl Pages {
         let Some(page) = self.sites.get_mut(&host) else {
             self.ordered.coordinator_went_back(drawn);
             self.decided = self.decided_in_image.clone().unwrap_or_default();
+            self.dispatched = self.dispatched_in_image.clone();
             return;
         };
         if let Some(promised) = page.promised_in_image.clone() {
             page.promised = promised;
         }
-        if let Some(id) = page.shown.as_ref().and_then(|shown| shown.id) {
+        page.runs.site_went_back(page.image_at);
+        if let Some(id) = page.id() {
             self.ordered.site_went_back(id, drawn);
         }
     }

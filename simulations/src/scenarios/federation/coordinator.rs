@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_actors::Federation;
 use hansa_actors::error::RegistryError;
 use hansa_actors::view::{SiteFilter, SiteView};
+use hansa_actors::{Federation, NoConnectors};
 use hansa_model::enrollment::Role;
 use hansa_model::machine::registry::{NewSite, SitePatch};
 use hansa_model::scope::Operator;
@@ -26,7 +26,7 @@ use crate::world::HostEnv;
 const SYNC_INTERVAL_SECONDS: u32 = 20;
 
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
-    let node = node::start(&env, Role::Coordinator).await?;
+    let node = node::start(&env, Role::Coordinator, Arc::new(NoConnectors)).await?;
     let mut seed = [0; 32];
     env.entropy.fill(&mut seed);
     let mut coordinator = Coordinator {
@@ -42,20 +42,26 @@ pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
         coordinator.show()?;
         coordinator.invite().await;
         coordinator.act().await;
+        if coordinator.env.clock.now() < coordinator.books.work_ends {
+            coordinator.command().await?;
+        }
+        if std::mem::take(&mut coordinator.books.open().audit_commands) {
+            coordinator.check_commands()?;
+        }
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-struct Coordinator {
-    env: HostEnv,
-    books: Books,
-    federation: Federation,
-    operator: Operator,
-    dice: Dice,
+pub(super) struct Coordinator {
+    pub(super) env: HostEnv,
+    pub(super) books: Books,
+    pub(super) federation: Federation,
+    pub(super) operator: Operator,
+    pub(super) dice: Dice,
 }
 
 impl Coordinator {
-    fn sites(&self) -> Vec<SiteView> {
+    pub(super) fn sites(&self) -> Vec<SiteView> {
         self.federation.sites(&self.operator, &SiteFilter::default())
     }
 
@@ -70,6 +76,7 @@ impl Coordinator {
             }
             rows.entry(site).or_default().insert(host.host_id, host);
         }
+        let open_commands = self.show_commands()?;
         let mut books = self.books.open();
         let counters = exact_counters::check(&rows, &self.federation.directory(&self.operator));
         let said = sites.iter().map(|view| (view.site.id, decision(&view.site))).collect();
@@ -81,6 +88,7 @@ impl Coordinator {
             at: self.env.clock.now(),
             sites: sites.iter().map(|view| (view.site.id, (view.site.status, view.linked))).collect(),
             rows,
+            open_commands,
             stored_rows: node::counter(&self.federation, "hansa_ingest_rows_total")?,
         });
         Ok(())

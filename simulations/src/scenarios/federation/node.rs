@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hansa_actors::issuer::Issuers;
-use hansa_actors::{Compute, Echo, Federation, Node, NodeConfig, NodeEnv};
+use hansa_actors::{Compute, Connectors, Federation, Node, NodeConfig, NodeEnv};
 use hansa_model::directory::{Filter, OrderBy, Page, Query, Start};
 use hansa_model::enrollment::Role;
 use hansa_model::{Host, Secret, SiteId};
@@ -27,7 +27,11 @@ const PAGE_ROWS: usize = 50;
 pub(super) const ROOT_KEY: [u8; 32] = [7; 32];
 
 /// Opens the store and starts the node in its role.
-pub(super) async fn start(env: &HostEnv, role: Role) -> anyhow::Result<Node> {
+pub(super) async fn start(
+    env: &HostEnv,
+    role: Role,
+    connectors: Arc<dyn Connectors>,
+) -> anyhow::Result<Node> {
     let store = open_store(env)?;
     let key = Secret::new(TEST_RSA_KEY.to_owned());
     let certificate = TlsCertificate::for_key(&key, &env.name, env.wall.now(), &*env.entropy)?;
@@ -37,7 +41,7 @@ pub(super) async fn start(env: &HostEnv, role: Role) -> anyhow::Result<Node> {
         wall: Arc::clone(&env.wall),
         entropy: Arc::clone(&env.entropy),
         http: Arc::new(NoHttp),
-        connectors: Arc::new(Echo),
+        connectors,
         issuers: Issuers::trial(),
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),

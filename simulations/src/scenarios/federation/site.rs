@@ -1,5 +1,6 @@
 //! A site: it enrolls by the real handshake, then its callers keep its inventory busy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_actors::error::{EnrollError, InventoryError, Unavailable};
@@ -9,6 +10,7 @@ use hansa_model::enrollment::Role;
 use tokio::time::sleep;
 
 use super::books::Books;
+use super::connector::SiteConnectors;
 use super::node::{self, all_pages};
 use super::workload::{self, Call, Counts, Request};
 use crate::dice::Dice;
@@ -18,11 +20,15 @@ use crate::network::HostId;
 use crate::world::HostEnv;
 
 const COORDINATOR: HostId = HostId(0);
+/// The newest commands that a site lists.
+const COMMANDS_SHOWN: usize = 1_000;
 /// After a call to which an actor did not answer, it may still happen this much later.
 const LATE_EFFECT: Duration = Duration::from_secs(40);
 
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
-    let node = node::start(&env, Role::Site).await?;
+    books.open().site(env.host).runs.site_stopped(env.clock.now());
+    let connectors = Arc::new(SiteConnectors::new(env.clone(), books.clone()));
+    let node = node::start(&env, Role::Site, connectors).await?;
     let mut seed = [0; 32];
     env.entropy.fill(&mut seed);
     let mut site = Site { federation: node.federation(), dice: Dice::from_seed(seed), env, books };
@@ -57,6 +63,8 @@ impl Site {
         let rows = all_pages(|query| self.federation.inventory(query))?;
         let hosts: Inventory = rows.into_iter().map(|(_, host)| (host.host_id, host)).collect();
         let status = self.federation.sync_status();
+        let commands = self.federation.received_commands(COMMANDS_SHOWN)?;
+        let open_commands = commands.iter().filter(|(_, row)| !row.state.is_terminal()).count();
         let mut books = self.books.open();
         let page = books.site(self.env.host);
         if let Err(broken) = page.promised.check(&hosts) {
@@ -68,6 +76,7 @@ impl Site {
             connection: status.connection.state,
             depth: status.queue.depth,
             leaves: status.queue.resync_leaves,
+            open_commands,
             hosts,
         });
         Ok(())
