@@ -4,22 +4,11 @@ use std::collections::BTreeSet;
 
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
-use hansa_tests::{
-    Answer, HttpPeerServer, HttpSite, TestFederation, TestNode, all_scopes, eventually, host, host_id,
-};
+use hansa_tests::{Answer, HttpSite, TestFederation, TestNode, all_scopes, eventually, host, host_id};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const COMMANDS: &str = "/api/v1/federation/commands";
-
-/// A site of another make that can be pushed to.
-async fn reachable(node: &TestNode, name: &str, first_byte: u8) -> (HttpSite, HttpPeerServer) {
-    let server = HttpPeerServer::start().await;
-    let site = HttpSite::enrolled(node, name, first_byte).await;
-    let path = format!("/api/v1/federation/sites/{}", site.id);
-    node.api().patch(&path, &json!({"url": server.url()})).await.licensed();
-    (site, server)
-}
 
 async fn dispatch(node: &TestNode, site: &str, more: Value) -> Answer {
     let mut body = json!({"command_type": "reboot", "target_site_id": site});
@@ -49,7 +38,7 @@ async fn audited(node: &TestNode, operation: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn command_is_pushed_signed_and_ends_by_the_sites_result() {
     let node = TestNode::start(Role::Coordinator).await;
-    let (site, server) = reachable(&node, "alpha", 1).await;
+    let (site, server) = HttpSite::reachable(&node.api(), "alpha", 1).await;
     // A site that has used an ingest route is known to speak HTTP.
     site.push("host-directory", &json!({"entries": [host(1, 1)]})).await.licensed();
 
@@ -218,7 +207,7 @@ async fn command_is_cancelled_before_and_after_it_left() {
         (cancelled["result_summary"] == "cancelled before it reached the site").then_some(())
     })
     .await;
-    let (http, server) = reachable(node, "http", 60).await;
+    let (http, server) = HttpSite::reachable(&node.api(), "http", 60).await;
     http.push("host-directory", &json!({"entries": [host(6, 1)]})).await.licensed();
     let sent = dispatch(node, &http.id, json!({})).await.licensed()["command"].clone();
     reaches(node, &sent["id"], "in_progress").await;
@@ -242,7 +231,7 @@ async fn command_is_cancelled_before_and_after_it_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusal_and_outage_are_told_and_the_command_waits_for_another_try() {
     let node = TestNode::start(Role::Coordinator).await;
-    let (site, server) = reachable(&node, "alpha", 1).await;
+    let (site, server) = HttpSite::reachable(&node.api(), "alpha", 1).await;
     server.answer_with(422);
 
     let sent = dispatch(&node, &site.id, json!({})).await.licensed()["command"].clone();

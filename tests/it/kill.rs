@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use hansa_model::Entropy;
-use hansa_storage::testing::SeededEntropy;
-use hansa_tests::{Api, TestProcess, eventually, host, host_id, rows_of};
+use hansa_tests::{Api, Dice, TestProcess, eventually, host, host_id, rows_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -18,9 +16,7 @@ type Acknowledged = BTreeMap<String, String>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_host_arrives_once_through_fifty_kills() {
-    let seed = seed();
-    let dice = SeededEntropy::new(seed);
-    println!("seed {seed}: repeat with HANSA_TEST_SEED={seed}");
+    let dice = Dice::of_environment();
     let (centre, member) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut coordinator = TestProcess::start(centre.path(), "coordinator").await;
     let mut site = TestProcess::start(member.path(), "site").await;
@@ -31,9 +27,9 @@ async fn every_acknowledged_host_arrives_once_through_fifty_kills() {
     let acknowledged = Mutex::new(Acknowledged::new());
     let killing = async {
         for moment in 0..MOMENTS {
-            let wait = Duration::from_millis(roll(&dice, 150));
-            let victim = roll(&dice, 2);
-            println!("moment {moment}: after {wait:?} {}", ["coordinator", "site"][victim as usize]);
+            let wait = dice.wait(Duration::from_millis(150));
+            let victim = dice.roll(2);
+            println!("moment {moment}: after {wait:?} {}", ["coordinator", "site"][usize::from(victim == 1)]);
 
             tokio::time::sleep(wait).await;
             let process = if victim == 0 { &mut coordinator } else { &mut site };
@@ -115,19 +111,4 @@ async fn join(coordinator: &Api, site: &Api) {
         "coordinator_identity_public_key_pem": identity["public_key_pem"],
     });
     site.post("/api/v1/federation/site/enroll", &body).await.licensed();
-}
-
-/// A number below `below`.
-fn roll(dice: &dyn Entropy, below: u64) -> u64 {
-    dice.u64() % below
-}
-
-/// The seed of the environment, or a fresh one.
-fn seed() -> u64 {
-    if let Some(seed) = std::env::var("HANSA_TEST_SEED").ok().and_then(|text| text.parse().ok()) {
-        return seed;
-    }
-    #[expect(clippy::disallowed_methods, reason = "a seed that differs from run to run")]
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    now.subsec_nanos().into()
 }

@@ -29,6 +29,8 @@ mod kill;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod lossy_link;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod operators;

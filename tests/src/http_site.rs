@@ -7,6 +7,7 @@ use hansa_transport::certificate::sign_proof;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Api};
+use crate::http_peer_server::HttpPeerServer;
 use crate::node::TestNode;
 
 /// The certificate of the contract's test vectors (contract 1.5).
@@ -37,6 +38,14 @@ impl HttpSite {
     /// # Panics
     /// The coordinator refuses it.
     pub async fn invited(coordinator: &TestNode, name: &str, first_byte: u8) -> Self {
+        Self::invited_by(&coordinator.api(), name, first_byte).await
+    }
+
+    /// The same at whatever coordinator an operator speaks to.
+    ///
+    /// # Panics
+    /// The coordinator refuses it.
+    pub async fn invited_by(operator: &Api, name: &str, first_byte: u8) -> Self {
         let seed: [u8; 32] = std::array::from_fn(|index| first_byte.wrapping_add(index as u8));
         let key = IdentityKey::from_seed(&Secret::new(seed));
         let body = json!({
@@ -44,19 +53,32 @@ impl HttpSite {
             "url": "http://127.0.0.1:9",
             "site_identity_public_key_pem": key.public().to_pem(),
         });
-        let answer = coordinator.api().post("/api/v1/federation/sites", &body).await.licensed();
+        let answer = operator.post("/api/v1/federation/sites", &body).await.licensed();
         Self {
             id: answer["site"]["id"].as_str().expect("a site has an id").to_owned(),
             token: answer["enrollment_token"].as_str().expect("an invitation has a token").to_owned(),
             bearer: String::new(),
             key,
-            api: coordinator.anonymous(),
+            api: operator.anonymous(),
         }
     }
 
     /// Registers and enrolls a site.
     pub async fn enrolled(coordinator: &TestNode, name: &str, first_byte: u8) -> Self {
-        let mut site = Self::invited(coordinator, name, first_byte).await;
+        Self::enrolled_by(&coordinator.api(), name, first_byte).await
+    }
+
+    /// Registers and enrolls a site that can be posted to, with the server that takes the posts.
+    pub async fn reachable(operator: &Api, name: &str, first_byte: u8) -> (Self, HttpPeerServer) {
+        let server = HttpPeerServer::start().await;
+        let site = Self::enrolled_by(operator, name, first_byte).await;
+        let path = format!("/api/v1/federation/sites/{}", site.id);
+        operator.patch(&path, &json!({"url": server.url()})).await.licensed();
+        (site, server)
+    }
+
+    async fn enrolled_by(operator: &Api, name: &str, first_byte: u8) -> Self {
+        let mut site = Self::invited_by(operator, name, first_byte).await;
         let answer = site.complete().await.licensed();
         site.bearer = answer["sync_bearer_token"].as_str().expect("a bearer").to_owned();
         site

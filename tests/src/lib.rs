@@ -5,6 +5,9 @@
 //! | [`TestNode`] | one node in this process: a temporary folder, QUIC and HTTP on free loopback ports |
 //! | [`TestFederation`] | a coordinator with enrolled sites |
 //! | [`TestProcess`] | the real program, killed by its process id |
+//! | [`TestPair`], [`Journal`] | two of them, and what the site's connector wrote down |
+//! | [`Relay`] | a way between them that loses, doubles, delays and reorders, and can be cut |
+//! | [`Dice`] | chance with a seed that is printed |
 //! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
 //! | [`HttpCoordinator`] | a coordinator that has nothing but HTTP and two keys |
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
@@ -14,6 +17,7 @@
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
+mod dice;
 mod federation;
 mod hosts;
 mod http;
@@ -21,13 +25,17 @@ mod http_coordinator;
 mod http_peer_server;
 mod http_site;
 mod issuer;
+mod journal;
 mod node;
 mod openbao;
+mod pair;
 mod postgres;
 mod process;
 mod raw;
+mod relay;
 mod waiting;
 
+pub use dice::Dice;
 pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
 pub use http::{Answer, Api, EventStream};
@@ -35,9 +43,12 @@ pub use http_coordinator::HttpCoordinator;
 pub use http_peer_server::{HttpPeerServer, PeerPush};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
 pub use issuer::{SigningKey, TestIssuer};
+pub use journal::Journal;
 pub use node::{TestClock, TestNode, all_scopes};
 pub use openbao::OpenBao;
+pub use pair::TestPair;
 pub use postgres::Postgres;
 pub use process::{TestProcess, binary, free_port};
 pub use raw::raw_exchange;
-pub use waiting::{WAIT_MAX, eventually};
+pub use relay::{Fates, Relay, Weather};
+pub use waiting::{WAIT_MAX, eventually, eventually_within};

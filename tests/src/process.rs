@@ -3,7 +3,7 @@
 //! The program is `$HANSA_TEST_BINARY`, or the dev profile's, built here when it is not up to date: cargo
 //! names another crate's program to nobody, and a stale one would prove nothing.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -79,7 +79,12 @@ impl TestProcess {
 
     /// The same with a configuration file.
     pub async fn start_configured(folder: &Path, role: &str, config: &Path) -> Self {
-        let mut process = Self::new(folder, role, "info");
+        Self::start_with(folder, role, "info", config).await
+    }
+
+    /// The same with a filter for its log and a configuration file.
+    pub async fn start_with(folder: &Path, role: &str, filter: &str, config: &Path) -> Self {
+        let mut process = Self::new(folder, role, filter);
         process.arguments.push(format!("--config={}", config.display()));
         process.boot().await;
         process
@@ -192,6 +197,11 @@ impl TestProcess {
     pub async fn api(&self) -> Api {
         let token = self.run(&["token", "mint", "--scope", "all", "--ttl", "24h"]).await;
         Api::new(format!("http://127.0.0.1:{}", self.port)).bearer(token.trim())
+    }
+
+    /// Where HTTP is served over TCP, and QUIC is taken over UDP.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Base URL of the node.

@@ -13,13 +13,25 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// After [`WAIT_MAX`] without one.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WAIT_MAX;
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(WAIT_MAX, what, condition).await
+}
+
+/// The same for a state that takes its time by design.
+///
+/// # Panics
+/// After `wait_max` without an answer.
+pub async fn eventually_within<T>(
+    wait_max: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + wait_max;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {} s in vain: {what}", WAIT_MAX.as_secs());
+        assert!(Instant::now() < deadline, "waited {} s in vain: {what}", wait_max.as_secs());
         tokio::time::sleep(POLL).await;
     }
 }
