@@ -27,6 +27,8 @@ mod inbox;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kill_commands;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod lossy_link;
