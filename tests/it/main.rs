@@ -7,6 +7,8 @@ mod audit;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod commands_waiting;
+#[cfg(test)]
 mod connectors;
 #[cfg(test)]
 mod contract;
@@ -40,6 +42,8 @@ mod operators;
 mod past;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod policies_pushed;
 #[cfg(test)]
 mod quic_peer;
 #[cfg(test)]
