@@ -33,6 +33,8 @@ mod kill_commands;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod leases_linked;
+#[cfg(test)]
 mod lossy_link;
 #[cfg(test)]
 mod matrix;

@@ -1,7 +1,7 @@
 //! A part that panics is started again from storage, alone; the others answer meanwhile.
 
 use hansa_actors::Part;
-use hansa_tests::{TestFederation, eventually, host};
+use hansa_tests::{TestFederation, eventually, host, host_id};
 use serde_json::json;
 
 /// Panics `part` of the coordinator, then shows that site 0 and site 1 both still get through, and that
@@ -118,6 +118,43 @@ async fn panicking_inventory_loses_nothing() {
 async fn panicking_inbox_and_executor_leave_the_rest_alone() {
     site_outlives(Part::Inbox).await;
     site_outlives(Part::Executor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panicking_findings_keep_what_was_put_in_and_leave_the_rest_alone() {
+    site_outlives(Part::Findings).await;
+
+    let federation = TestFederation::start(1).await;
+    let site = &federation.sites[0];
+    let put = async |baseline: &str, failed: u32| {
+        let scan = json!({"host_id": host_id(1, 1), "rules_passed": 1, "rules_failed": failed});
+        let path = format!("/api/v1/site/compliance/{baseline}");
+        // A call that the panic caught is answered as unavailable, and may be repeated.
+        eventually("the results are acknowledged", async || {
+            let answer = site.node.api().put(&path, &json!({"entries": [scan]})).await;
+            assert!(answer.status == 200 || answer.status == 503, "{}", answer.text);
+            answer.is_success().then_some(())
+        })
+        .await;
+    };
+    put("before", 0).await;
+
+    site.node.federation().danger_panic(Part::Findings);
+    let meanwhile = site.node.api().get("/api/v1/site/hosts").await;
+    put("after", 1).await;
+
+    assert_eq!(meanwhile.status, 200, "{}", meanwhile.text);
+    assert_eq!(site.node.api().get("/api/v1/site/compliance/before").await.ok()["total"], 1);
+    let path = format!("/api/v1/federation/rollups/dashboard?site_id={}", site.id);
+    eventually("the coordinator has both scores", async || {
+        let shown = federation.api().get(&path).await.licensed();
+        let scores = shown["compliance_rollups"].as_array()?.iter();
+        let scores: Vec<_> =
+            scores.map(|row| (row["baseline"].clone(), row["score_percent"].clone())).collect();
+        let both = [(json!("after"), json!(50.0)), (json!("before"), json!(100.0))];
+        both.iter().all(|score| scores.contains(score)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
