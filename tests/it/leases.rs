@@ -1,6 +1,7 @@
 //! Secret leases (contract B5, B6, 10): asked for, issued, handed over, renewed, revoked; never shown.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -423,12 +424,72 @@ async fn expired_role_of_postgresql_is_dropped_and_a_leftover_is_swept() {
     assert!(server.login(user, password).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn issuer_that_is_no_superuser_makes_and_drops_roles_over_tls() {
+    let server = Postgres::start().await;
+    let owner = server.superuser().await;
+    owner
+        .batch_execute(
+            "CREATE ROLE readers; CREATE TABLE orders(id int); GRANT SELECT ON orders TO readers;
+             CREATE ROLE authors; GRANT CREATE ON SCHEMA public TO authors",
+        )
+        .await
+        .unwrap();
+    let (connection, password) = server.issuer(&["readers", "authors"]).await;
+    let more = format!(
+        "ca_file = '{}'\n[lease_issuer.backend_roles]\nreader = ['readers', 'authors']\n",
+        server.ca_file().display()
+    );
+    let issuer = issuer_of(&connection, &password, &more);
+    let mut node = TestNode::start_with_issuers(Role::Coordinator, Issuers::new(vec![issuer])).await;
+    let (site, peer) = site_with_peer(&node, "berlin", 1).await;
+
+    let asked = ask(&site, 1).await;
+    let post = peer.takes("issued").await;
+    let (user, password) = post["secret_value"].as_str().unwrap().split_once(':').unwrap();
+    let session = server.login(user, password).await.unwrap();
+    // What the role owns must not keep it from being dropped.
+    session.batch_execute("SELECT id FROM orders; CREATE TABLE notes(id int)").await.unwrap();
+    let forbidden = session.execute("INSERT INTO orders VALUES (1)", &[]).await;
+    let path = format!("{LEASES}/{}/revoke", asked["id"].as_str().unwrap());
+    let revoked = node.api().act(&path).await.licensed();
+
+    assert!(forbidden.is_err(), "the role may only what it is granted");
+    assert_eq!(
+        (&revoked["lease"]["status"], &revoked["lease"]["last_error"]),
+        (&json!("revoked"), &Value::Null)
+    );
+    assert!(server.login(user, password).await.is_err());
+    eventually("the session is ended", async || session.query("SELECT 1", &[]).await.is_err().then_some(()))
+        .await;
+    let roles = async || -> i64 {
+        let count = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'hansa%'";
+        owner.query_one(count, &[]).await.unwrap().get(0)
+    };
+    assert_eq!(roles().await, 0);
+    let heir = "SELECT tableowner::text FROM pg_tables WHERE tablename = 'notes'";
+    assert_eq!(owner.query_one(heir, &[]).await.unwrap().get::<_, String>(0), "issuer");
+
+    let later = ask(&site, 2).await;
+    lease_in(&node, &later["id"], "active").await;
+    assert_eq!(roles().await, 1);
+    node.clock.advance(Duration::from_secs(601));
+    node.restart().await;
+    lease_in(&node, &later["id"], "expired").await;
+    eventually("the expired role is gone", async || (roles().await == 0).then_some(())).await;
+    assert!(!server.log().contains(password), "the server never saw the password");
+}
+
 fn postgresql_issuer(server: &Postgres) -> Arc<dyn Issuer> {
+    let roles = "[lease_issuer.backend_roles]\nreader = ['readers']\n";
+    issuer_of(&server.connection(), &server.password_file(), roles)
+}
+
+fn issuer_of(connection: &str, password_file: &Path, more: &str) -> Arc<dyn Issuer> {
     let file = format!(
-        "[[lease_issuer]]\nname = 'orders'\ntype = 'postgresql'\nconnection = '{}'\npassword_file = '{}'\n\
-         [lease_issuer.backend_roles]\nreader = ['readers']\n",
-        server.connection(),
-        server.password_file().display(),
+        "[[lease_issuer]]\nname = 'orders'\ntype = 'postgresql'\nconnection = '{connection}'\n\
+         password_file = '{}'\n{more}",
+        password_file.display(),
     );
     let layer: hansa::config::Layer = toml::from_str(&file).unwrap();
     let config = layer.resolve().unwrap();

@@ -3,10 +3,12 @@
 //! The programs are Debian's, which `./scripts/test tools` installs. A server that does not come up fails
 //! the test: nothing is skipped.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -14,6 +16,9 @@ use crate::process::free_port;
 use crate::waiting::eventually;
 
 const PASSWORD: &str = "superuser-of-a-test";
+/// A role that may make roles, and no more.
+const ISSUER: &str = "issuer";
+const ISSUER_PASSWORD: &str = "issuer-of-a-test";
 
 /// One server; stopped by its process id when it is dropped.
 #[derive(Debug)]
@@ -33,9 +38,10 @@ impl Postgres {
         let data = folder.path().join("data");
         let password = folder.path().join("password");
         std::fs::write(&password, PASSWORD).expect("a file for the password");
+        let key = certificate(folder.path());
         let owner = owner();
         if let Some((user, group)) = owner {
-            for path in [folder.path(), &password] {
+            for path in [folder.path(), &password, &key] {
                 std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may give files away");
             }
         }
@@ -54,7 +60,9 @@ impl Postgres {
             .arg("-D")
             .arg(&data)
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
-            .args(["-c", "unix_socket_directories=", "-c", "log_statement=all"])
+            .args(["-c", "unix_socket_directories=", "-c", "log_statement=all", "-c", "ssl=on"])
+            .arg(format!("--ssl_cert_file={}", folder.path().join("server.pem").display()))
+            .arg(format!("--ssl_key_file={}", key.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -73,6 +81,31 @@ impl Postgres {
     /// A file with the superuser's password.
     pub fn password_file(&self) -> PathBuf {
         self.folder.path().join("password")
+    }
+
+    /// Makes a user that may make roles and is no superuser, the grantor of `roles`; gives its connection
+    /// string, over TLS, and the file with its password.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub async fn issuer(&self, roles: &[&str]) -> (String, PathBuf) {
+        let mut statements = format!(
+            "CREATE ROLE {ISSUER} LOGIN CREATEROLE PASSWORD '{ISSUER_PASSWORD}';
+             GRANT pg_signal_backend TO {ISSUER};"
+        );
+        for role in roles {
+            statements.push_str(&format!("GRANT {role} TO {ISSUER} WITH ADMIN OPTION;"));
+        }
+        self.superuser().await.batch_execute(&statements).await.expect("the superuser makes a role");
+        let file = self.folder.path().join("issuer-password");
+        std::fs::write(&file, ISSUER_PASSWORD).expect("a file for the password");
+        let port = self.port;
+        (format!("host=127.0.0.1 port={port} user={ISSUER} dbname=postgres sslmode=require"), file)
+    }
+
+    /// The authority of the server's certificate, PEM.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     /// The superuser.
@@ -109,6 +142,30 @@ impl Drop for Postgres {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         let _ = server.wait();
     }
+}
+
+/// Makes an authority and the server's certificate in this folder; gives the file of the server's key.
+fn certificate(folder: &Path) -> PathBuf {
+    let new_key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = new_key();
+    let ca = authority.self_signed(&ca_key).expect("a certificate");
+    let issuer = rcgen::Issuer::from_params(&authority, &ca_key);
+    let key = new_key();
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    let server = server.signed_by(&key, &issuer).expect("a certificate");
+    let file = folder.join("server-key.pem");
+    for (path, text) in [
+        (folder.join("ca.pem"), ca.pem()),
+        (folder.join("server.pem"), server.pem()),
+        (file.clone(), key.serialize_pem()),
+    ] {
+        std::fs::write(path, text).expect("a file");
+    }
+    // The server refuses a key that others may read.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+    file
 }
 
 /// User and group that run the server when the tests run as root: PostgreSQL refuses root.
