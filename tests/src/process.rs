@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -42,18 +43,28 @@ pub fn binary() -> &'static Path {
 
 /// A port that nobody listens on now, for TCP and UDP.
 ///
+/// It is not one of those that the system gives to whoever dials. Otherwise a client that tries again and again
+/// while the node is down is one day given the node's own port, reaches itself, and the node does not start again.
+///
 /// # Panics
 /// There is none.
 pub fn free_port() -> u16 {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = tcp.local_addr().expect("a bound socket has an address").port();
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Tests of one machine run in several processes: each begins elsewhere.
+    let first = std::process::id().wrapping_mul(397);
+    for _ in 0..PORTS.len() {
+        let step = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(step % PORTS.len() as u32).expect("fewer than all ports");
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return port;
         }
     }
     panic!("no port is free");
 }
+
+/// Below 32,768, from where on Linux chooses by itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// One `hansa serve` on fixed ports, so that it can be killed and started again.
 #[derive(Debug)]
