@@ -19,7 +19,7 @@ use utoipa::openapi::{
 
 use crate::problem::ProblemBody;
 use crate::route::{Input, Method, Output, Parameter, ParameterKind, Principal, Route, SchemaOf, schema};
-use crate::routes::ROUTES;
+use crate::routes::routes;
 use crate::v1::login::REFRESH_COOKIE;
 
 const OPERATOR: &str = "operator";
@@ -38,7 +38,7 @@ pub fn open_api() -> &'static str {
 }
 
 fn document() -> OpenApi {
-    let paths = ROUTES.iter().fold(PathsBuilder::new(), |paths, route| {
+    let paths = routes().fold(PathsBuilder::new(), |paths, route| {
         let item = utoipa::openapi::PathItem::new(http_method(route.method), operation(route));
         paths.path(route.path, item)
     });
@@ -54,7 +54,7 @@ fn document() -> OpenApi {
 fn components() -> utoipa::openapi::Components {
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     (schema::<ProblemBody<'static>>().collect)(&mut schemas);
-    for route in ROUTES {
+    for route in routes() {
         if let Input::Json(schema) | Input::OptionalJson(schema) | Input::Entries(schema) = route.input {
             (schema.collect)(&mut schemas);
         }
@@ -247,7 +247,7 @@ mod tests {
     fn every_route_is_described() {
         let document: serde_json::Value = serde_json::from_str(open_api()).unwrap();
 
-        for route in ROUTES {
+        for route in routes() {
             let method = route.method.as_str().to_ascii_lowercase();
             assert!(document["paths"][route.path][method].is_object(), "{route:?}");
         }
