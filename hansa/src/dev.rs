@@ -57,7 +57,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Flags of `hansa dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  hansa dev\n  hansa dev --sites 5 --hosts 10000 --data-dir /tmp/federation\n\nA \
+    after_help = "Examples:\n  hansa dev\n  hansa dev --sites 5 --hosts 10000 --data-dir federation\n\nA \
     second start on the same folder carries on where it was; remove the folder to begin anew."
 )]
 pub struct DevArgs {
