@@ -8,13 +8,13 @@ use utoipa::openapi::path::{
 };
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr,
-    Required, Schema,
+    ComponentsBuilder, Content, Header, HeaderBuilder, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder,
+    PathsBuilder, Ref, RefOr, Required, Schema,
 };
 
 use crate::problem::ProblemBody;
@@ -26,6 +26,11 @@ const OPERATOR: &str = "operator";
 const SITE: &str = "site";
 const REFRESH: &str = "refresh_cookie";
 const COORDINATOR: &str = "coordinator_bearer";
+
+/// The name of the answer that every refusal is.
+const REFUSAL: &str = "Refusal";
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
 
 /// The specification of the whole surface as JSON text; the same for every node.
 pub fn open_api() -> &'static str {
@@ -70,6 +75,7 @@ fn components() -> utoipa::openapi::Components {
     };
     ComponentsBuilder::new()
         .schemas_from_iter(schemas)
+        .response(REFUSAL, refusal())
         .security_scheme(OPERATOR, bearer(
             "An operator's token (of a login, of `hansa token mint`, of a configured issuer) or API key (`smk_…`), \
              with the scope that the route names.",
@@ -95,7 +101,12 @@ fn operation(route: &Route) -> Operation {
         .summary(Some(route.summary))
         .request_body(request_body(route.input))
         .response(status(route.output).to_string(), response(route.output))
-        .response("default", refusal());
+        .response("4XX", Ref::from_response_name(REFUSAL))
+        .response("5XX", Ref::from_response_name(REFUSAL));
+    let operation = match route.also {
+        Some((status, schema)) => operation.response(status.to_string(), either(schema)),
+        None => operation,
+    };
     let operation = path_parameters(route.path).fold(operation, OperationBuilder::parameter);
     let operation = route.query.iter().map(query_parameter).fold(operation, OperationBuilder::parameter);
     let none: [&str; 0] = [];
@@ -144,21 +155,23 @@ fn path_parameters(path: &'static str) -> impl Iterator<Item = PathParameter> {
 }
 
 fn query_parameter(parameter: &Parameter) -> PathParameter {
-    let object = ObjectBuilder::new();
-    let object = match parameter.kind {
-        ParameterKind::Text => object.schema_type(Type::String),
-        ParameterKind::Integer => object.schema_type(Type::Integer),
-        ParameterKind::Boolean => object.schema_type(Type::Boolean),
-        ParameterKind::Instant => {
-            object.schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        }
+    let typed = |kind| ObjectBuilder::new().schema_type(kind);
+    let schema: Schema = match parameter.kind {
+        ParameterKind::Text => typed(Type::String).into(),
+        ParameterKind::Integer => typed(Type::Integer).into(),
+        ParameterKind::Boolean => typed(Type::Boolean).into(),
+        // Empty is none: forms send all their fields.
+        ParameterKind::Instant => AnyOfBuilder::new()
+            .item(typed(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+            .item(typed(Type::String).max_length(Some(0)))
+            .into(),
     };
     ParameterBuilder::new()
         .name(parameter.name)
         .parameter_in(ParameterIn::Query)
         .required(Required::False)
         .description(Some(parameter.description))
-        .schema(Some(object))
+        .schema(Some(schema))
         .build()
 }
 
@@ -172,8 +185,7 @@ fn request_body(input: Input) -> Option<RequestBody> {
         Input::OptionalJson(schema) => (schema, Required::False),
         Input::Json(schema) | Input::Entries(schema) => (schema, Required::True),
     };
-    let body =
-        RequestBodyBuilder::new().content("application/json", reference(schema)).required(Some(required));
+    let body = RequestBodyBuilder::new().content(JSON, reference(schema)).required(Some(required));
     let text = ObjectBuilder::new().schema_type(Type::String);
     Some(match input {
         Input::Entries(_) => body.content("application/x-ndjson", Content::new(Some(text))).build(),
@@ -192,25 +204,56 @@ fn status(output: Output) -> u16 {
 fn response(output: Output) -> Response {
     match output {
         Output::Json(_, schema) => {
-            ResponseBuilder::new().description("done").content("application/json", reference(schema)).build()
+            ResponseBuilder::new().description("done").content(JSON, reference(schema)).build()
         }
         Output::Nothing => ResponseBuilder::new().description("done").build(),
         Output::Events(schema) => ResponseBuilder::new()
-            .description("events as they happen; `data` of each, or each line, is of this shape")
-            .content("text/event-stream", reference(schema))
+            .description(format!(
+                "events as they happen; `data` of each, or each line, is an `{}`",
+                (schema.name)()
+            ))
+            .content("text/event-stream", Content::new(Some(server_sent_event())))
             .content("application/x-ndjson", reference(schema))
             .build(),
         Output::Text(content_type) => {
-            let text = ObjectBuilder::new().schema_type(Type::String);
-            ResponseBuilder::new().description("done").content(content_type, Content::new(Some(text))).build()
+            let body = if content_type == JSON { Type::Object } else { Type::String };
+            let body = ObjectBuilder::new().schema_type(body);
+            ResponseBuilder::new().description("done").content(content_type, Content::new(Some(body))).build()
         }
     }
 }
 
+/// What the fields of a server-sent event hold.
+fn server_sent_event() -> ObjectBuilder {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    ObjectBuilder::new()
+        .property("id", text())
+        .property("event", text())
+        .property("data", text().content_media_type(JSON))
+        .required("data")
+}
+
 fn refusal() -> Response {
+    let text = || Header::new(ObjectBuilder::new().schema_type(Type::String));
+    let whole = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    let header = |header: Header, description: &str| {
+        HeaderBuilder::from(header).description(Some(description)).build()
+    };
     ResponseBuilder::new()
         .description("refused: `detail` says what to do, `code` is stable")
-        .content("application/problem+json", reference(schema::<ProblemBody<'static>>()))
+        .content(PROBLEM, reference(schema::<ProblemBody<'static>>()))
+        .header("X-Request-Id", header(text(), "stands in the node's log beside the reason"))
+        .header("Allow", header(text(), "the methods of the path, with 405"))
+        .header("Retry-After", header(Header::new(whole), "seconds, where waiting helps"))
+        .build()
+}
+
+/// An answer that says what a route says with another status, or a refusal.
+fn either(schema: SchemaOf) -> Response {
+    ResponseBuilder::new()
+        .description("not now: the same as with 200, or refused")
+        .content(JSON, reference(schema))
+        .content(PROBLEM, reference(self::schema::<ProblemBody<'static>>()))
         .build()
 }
 

@@ -187,6 +187,8 @@ pub(crate) struct Route {
     pub(crate) query: &'static [Parameter],
     pub(crate) input: Input,
     pub(crate) output: Output,
+    /// The same body with another status.
+    pub(crate) also: Option<(u16, SchemaOf)>,
     /// Bytes of the body.
     pub(crate) body_bytes_max: usize,
     /// Time for the request and its answer.
@@ -209,6 +211,7 @@ impl Route {
             query: &[],
             input: Input::None,
             output: Output::Nothing,
+            also: None,
             body_bytes_max: limits::BODY_BYTES_MAX,
             wait_max: limits::REQUEST_WAIT_MAX,
         }
@@ -237,6 +240,11 @@ impl Route {
     /// The same with 200 and a JSON answer of this type.
     pub(crate) const fn ok(self, schema: SchemaOf) -> Self {
         self.gives(Output::Json(200, schema))
+    }
+
+    /// The same, where the answer may come with another status.
+    pub(crate) const fn or(self, status: u16, schema: SchemaOf) -> Self {
+        Self { also: Some((status, schema)), ..self }
     }
 
     /// The same for bodies that are smaller than most, because strangers send them.

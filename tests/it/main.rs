@@ -21,6 +21,8 @@ mod federation;
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod http_peer;
 #[cfg(test)]
 mod https;

@@ -106,6 +106,11 @@ impl HttpCoordinator {
         site.anonymous().bearer(self.bearer.expose())
     }
 
+    /// What it presents to its site.
+    pub fn bearer(&self) -> &str {
+        self.bearer.expose()
+    }
+
     /// Bodies that the site has posted to a route whose path ends so, oldest first.
     ///
     /// # Panics

@@ -15,6 +15,7 @@
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
+//! | [`Schemathesis`] | a client that makes requests up from an OpenAPI document |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
 mod dice;
@@ -33,6 +34,7 @@ mod postgres;
 mod process;
 mod raw;
 mod relay;
+mod schemathesis;
 mod waiting;
 
 pub use dice::Dice;
@@ -51,4 +53,5 @@ pub use postgres::Postgres;
 pub use process::{TestProcess, binary, free_port};
 pub use raw::raw_exchange;
 pub use relay::{Fates, Relay, Weather};
+pub use schemathesis::Schemathesis;
 pub use waiting::{WAIT_MAX, eventually, eventually_within};

@@ -171,7 +171,8 @@ pub(super) static ROUTES: &[Route] = &[
         .ok(schema::<operations::Liveness>()),
     Route::new(Get, "/readyz", Public(read!(operations::readyz)), "Says whether the node can do its work")
         .query(VERBOSE)
-        .ok(schema::<operations::ReadinessAnswer>()),
+        .ok(schema::<operations::ReadinessAnswer>())
+        .or(503, schema::<operations::ReadinessAnswer>()),
     Route::new(
         Get,
         "/metrics",

@@ -38,5 +38,8 @@ pub(super) const HOLD: &[Parameter] = &[Parameter {
     description: "keep it back from the sites until a push",
 }];
 
-pub(super) const VERBOSE: &[Parameter] =
-    &[Parameter { name: "verbose", kind: ParameterKind::Boolean, description: "name each check" }];
+pub(super) const VERBOSE: &[Parameter] = &[Parameter {
+    name: "verbose",
+    kind: ParameterKind::Text,
+    description: "name each check; `false` is not",
+}];

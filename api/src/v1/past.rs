@@ -53,10 +53,10 @@ pub(crate) struct MemberBody {
     /// Its name.
     member: &'static str,
     /// What it was.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     from: Value,
     /// What it is.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     to: Value,
 }
 
