@@ -10,7 +10,7 @@ use hansa_model::enrollment::Role;
 use hansa_model::limits::audit as limits;
 use hansa_model::scope::Scope;
 use hansa_storage::{DirDisk, FollowedAudit, follow_backup, follow_stopped};
-use hansa_tests::{TestFederation, TestNode, all_scopes, eventually};
+use hansa_tests::{HttpSite, TestFederation, TestNode, all_scopes, eventually};
 use hansa_transport::PublicKey;
 use serde_json::{Value, json};
 
@@ -312,6 +312,27 @@ async fn follow_over_http(
             verification.follow(link["number"].as_u64().unwrap(), &draft, &hash_of(&link))?;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn site_without_quic_reads_the_checkpoints_that_others_are_sent() {
+    let node = TestNode::start(Role::Coordinator).await;
+    let site = HttpSite::enrolled(&node, "alpha", 1).await;
+    let other = HttpSite::enrolled(&node, "beta", 2).await;
+    let checkpoint = next_checkpoint(&node, 0).await;
+    let path = site.path("audit-checkpoints");
+    let get = async |bearer: &str, query: &str| {
+        node.anonymous().bearer(bearer).get(&format!("{path}{query}")).await
+    };
+
+    let shown = get(&site.bearer, "?limit=1").await.licensed();
+
+    assert_eq!(shown["checkpoints"], json!([checkpoint]));
+    node.anonymous().get(&format!("{path}?limit=0")).await.refused(401, "site_unauthorized");
+    get("unknown", "").await.refused(401, "site_unauthorized");
+    node.api().get(&path).await.refused(401, "site_unauthorized");
+    get(&other.bearer, "").await.refused(403, "site_mismatch");
+    get(&site.bearer, "?limit=0").await.refused(400, "invalid_query");
 }
 
 /// The first checkpoint of more entries than this; the clock is moved to where one is due.

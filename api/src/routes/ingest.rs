@@ -1,11 +1,12 @@
-//! What sites push to their coordinator over HTTP (contract B6).
+//! What sites push to their coordinator over HTTP (contract B6), and what they ask of it.
 
 use hansa_model::limits::{command as command_limits, http};
 
+use super::parameters::LIMIT;
 use crate::route::Access::SiteBearer;
-use crate::route::Method::Post;
+use crate::route::Method::{Get, Post};
 use crate::route::{Route, schema};
-use crate::v1::{commands, ingest, leases, policies, rollups, sites};
+use crate::v1::{audit, commands, ingest, leases, policies, rollups, sites};
 
 pub(super) static ROUTES: &[Route] = &[
     Route::new(
@@ -74,4 +75,13 @@ pub(super) static ROUTES: &[Route] = &[
     )
     .json(schema::<policies::PolicyResultBody>())
     .ok(schema::<policies::PolicyResultAnswer>()),
+    // Ours: what a peer of our make is sent over its link.
+    Route::new(
+        Get,
+        "/api/v1/federation/sites/{site_id}/audit-checkpoints",
+        SiteBearer(read!(audit::checkpoints, any site)),
+        "Lists the checkpoints of the coordinator's audit log, for a site that keeps them; newest first",
+    )
+    .query(&[LIMIT])
+    .ok(schema::<audit::CheckpointsAnswer>()),
 ];
