@@ -12,7 +12,7 @@ use hansa_model::id::CommandId;
 use hansa_model::{Timestamp, WallClock as _};
 use hansa_storage::table::{self, QueueEntry};
 use hansa_storage::{Batch, Lane};
-use hansa_tests::{HttpCoordinator, TestNode, eventually, host, host_id};
+use hansa_tests::{HttpCoordinator, TestNode, TestProcess, eventually, host, host_id};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -424,6 +424,26 @@ async fn dead_letter_is_listed_and_sent_once_more() {
     reported(&coordinator, "command-results", 1).await;
     let again = site.api().post(path, &json!({})).await.licensed();
     assert_eq!(again["requeued_count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oldest_payloads_are_dropped_by_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = TestProcess::start(folder.path(), "site").await;
+    let hosts: Vec<Value> = (1..=3).map(|number| host(1, number)).collect();
+    let api = site.api().await;
+    api.put("/api/v1/site/hosts", &json!({"entries": hosts})).await.ok();
+    let findings =
+        json!({"entries": [{"host_id": host_id(1, 1), "cve_id": "CVE-2026-1", "severity": "high"}]});
+    api.put("/api/v1/site/vulnerabilities", &findings).await.ok();
+
+    let shown = site.run(&["queue", "purge", "--keep-newest", "0", "--output", "json"]).await;
+
+    let purged: Value = serde_json::from_str(&shown).unwrap();
+    let left = api.get("/api/v1/federation/site/sync-queue/depth").await.licensed();
+    assert!(purged["purged_count"].is_u64(), "{purged}");
+    assert_eq!(left["by_payload_type"]["host_directory"], json!(3), "{left}");
+    assert_eq!(left["depth"], json!(3), "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

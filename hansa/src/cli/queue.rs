@@ -11,7 +11,8 @@ use super::output::{self, Column, Format, field, instant, note};
 /// Flags of `hansa queue`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  hansa queue --data-dir /var/lib/hansa\n  hansa queue dead\n  hansa queue requeue"
+    after_help = "Examples:\n  hansa queue --data-dir /var/lib/hansa\n  hansa queue dead\n  hansa queue requeue\n  \
+    hansa queue purge --keep-newest 1000"
 )]
 pub struct QueueArgs {
     #[command(flatten)]
@@ -29,6 +30,12 @@ enum QueueVerb {
         /// Ids that `hansa queue dead` shows.
         ids: Vec<u64>,
     },
+    /// Drops the oldest payloads that wait, for good: rollups, results and reports, never hosts.
+    Purge {
+        /// How many of the newest stay.
+        #[arg(long, value_name = "N")]
+        keep_newest: u64,
+    },
 }
 
 /// Flags of `hansa resync`.
@@ -38,6 +45,8 @@ pub struct ResyncArgs {
     #[command(flatten)]
     connection: Connection,
 }
+
+const QUEUE: &str = "/api/v1/federation/site/sync-queue";
 
 const SHEET: &[Column] = &[
     Column { heading: "state", cell: |body| field(body, "state") },
@@ -60,27 +69,32 @@ const DEAD: &[Column] = &[
     Column { heading: "last error", cell: |row| field(row, "last_error") },
 ];
 
+const REQUEUED: Column = Column { heading: "requeued", cell: |body| field(body, "requeued_count") };
+const PURGED: Column = Column { heading: "dropped", cell: |body| field(body, "purged_count") };
+
 pub(crate) async fn run(args: QueueArgs) -> Result<(), Failure> {
     let access = args.connection.open().await?;
-    match args.verb {
-        None => {}
-        Some(QueueVerb::Dead) => {
-            let answer = access.client().get("/api/v1/federation/site/sync-queue/dead", &[]).await;
-            access.close().await;
-            return output::list(args.connection.output, &answer?, "entries", DEAD);
-        }
+    let client = access.client();
+    let answer = match &args.verb {
+        None => client.get("/api/v1/federation/site/sync-status", &[]).await,
+        Some(QueueVerb::Dead) => client.get(&format!("{QUEUE}/dead"), &[]).await,
         Some(QueueVerb::Requeue { ids }) => {
             let body = (!ids.is_empty()).then(|| json!({ "ids": ids }));
-            let path = "/api/v1/federation/site/sync-queue/requeue";
-            let answer = access.client().send_json(Method::POST, path, body.as_ref()).await;
-            access.close().await;
-            let requeued = Column { heading: "requeued", cell: |body| field(body, "requeued_count") };
-            return output::item(args.connection.output, &answer?, None, &[requeued]);
+            client.send_json(Method::POST, &format!("{QUEUE}/requeue"), body.as_ref()).await
         }
-    }
-    let answer = access.client().get("/api/v1/federation/site/sync-status", &[]).await;
+        Some(QueueVerb::Purge { keep_newest }) => {
+            let body = json!({ "keep_newest": keep_newest });
+            client.send_json(Method::POST, &format!("{QUEUE}/purge"), Some(&body)).await
+        }
+    };
     access.close().await;
-    output::item(args.connection.output, &answer?, None, SHEET)
+    let (answer, format) = (answer?, args.connection.output);
+    match args.verb {
+        None => output::item(format, &answer, None, SHEET),
+        Some(QueueVerb::Dead) => output::list(format, &answer, "entries", DEAD),
+        Some(QueueVerb::Requeue { .. }) => output::item(format, &answer, None, &[REQUEUED]),
+        Some(QueueVerb::Purge { .. }) => output::item(format, &answer, None, &[PURGED]),
+    }
 }
 
 pub(crate) async fn resync(args: ResyncArgs) -> Result<(), Failure> {
