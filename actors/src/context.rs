@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub housekeeping_interval: Duration,
     /// How long the ingest log is kept before it is folded away. Default 7 days.
     pub log_retention: Duration,
+    /// How long ended commands are kept. Default 90 days.
+    pub commands_kept: Duration,
     /// Between two passes over pushes that are due over HTTP, alerts and leases. Default 30 s, at least 5.
     pub push_tick: Duration,
     /// Who is told of alerts.
@@ -87,6 +89,7 @@ impl Default for NodeConfig {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             housekeeping_interval: Duration::from_secs(1),
             log_retention: Duration::from_secs(7 * 24 * 3_600),
+            commands_kept: hansa_model::limits::command::KEPT_DEFAULT,
             push_tick: hansa_model::limits::push::TICK,
             webhooks: Vec::new(),
             checkpoint_rows: 50_000,

@@ -1,5 +1,7 @@
 //! The coordinator's role: loads the roster, starts one actor per site, creates new sites.
 
+mod retention;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +44,7 @@ pub(crate) enum CoordinatorMessage {
         operator: Operator,
         reply: RpcReplyPort<Result<SiteView, RegistryError>>,
     },
-    /// Fold the log's old records away, if any are due. No answer.
+    /// Fold the log's old records away, and forget old commands, if any are due. No answer.
     Housekeeping,
     /// Fails on purpose, to show that only this subtree restarts.
     #[cfg(feature = "testing")]
@@ -201,7 +203,7 @@ pub(crate) struct CoordinatorState {
     /// What works above the sites: started after them, stopped before them.
     parts: Children,
     uncovered: Vec<Arc<AtomicU64>>,
-    retained_at: Instant,
+    retained_at: Option<Instant>,
     _ticker: Tied,
 }
 
@@ -231,7 +233,8 @@ impl Actor for CoordinatorActor {
             sites: Children::default(),
             parts: Children::default(),
             uncovered: Vec::new(),
-            retained_at: Instant::now(),
+            // Due at once: the node may have been off for long.
+            retained_at: None,
             _ticker: ticker,
         };
         for (site, sync, log) in self.load().await? {
@@ -256,9 +259,12 @@ impl Actor for CoordinatorActor {
             }
             CoordinatorMessage::Housekeeping => {
                 state.sites.revive(&myself.get_cell()).await;
-                if state.retained_at.elapsed() >= RETENTION_INTERVAL {
-                    state.retained_at = Instant::now();
+                if state.retained_at.is_none_or(|at| at.elapsed() >= RETENTION_INTERVAL) {
                     self.retain(state).await;
+                    // When there are more, the next look is at the next housekeeping.
+                    if !self.forget_commands().await {
+                        state.retained_at = Some(Instant::now());
+                    }
                 }
             }
             #[cfg(feature = "testing")]

@@ -17,6 +17,7 @@ use std::time::Duration;
 use hansa_actors::IssuerConfig;
 use hansa_model::access::Grant;
 use hansa_model::enrollment::Role;
+use hansa_model::limits::command::KEPT_DEFAULT;
 use hansa_model::limits::connector as limits;
 use hansa_model::limits::http::DRAIN_WAIT_MAX;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,8 @@ pub struct Layer {
     pub federation: FederationLayer,
     /// See [`StorageLayer`].
     pub storage: StorageLayer,
+    /// See [`CommandsLayer`].
+    pub commands: CommandsLayer,
     /// See [`LogLayer`].
     pub log: LogLayer,
     /// See [`OperatorsLayer`].
@@ -117,6 +120,14 @@ pub struct StorageLayer {
     pub cache_mib: Option<u64>,
 }
 
+/// What concerns the commands of a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommandsLayer {
+    /// Days that ended commands are kept.
+    pub kept_days: Option<u64>,
+}
+
 /// What concerns logs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -156,6 +167,8 @@ pub struct Config {
     pub enforce_signatures: bool,
     /// Page cache in bytes. Default 64 MiB.
     pub cache_bytes: u64,
+    /// How long a coordinator keeps commands that have ended. Default 90 days.
+    pub commands_kept: Duration,
     /// Log filter. Default `info`.
     pub log_filter: String,
     /// See [`LogFormat`].
@@ -326,6 +339,7 @@ impl Layer {
                 enforce_signatures: read.parse("HANSA_FEDERATION__ENFORCE_SIGNATURES")?,
             },
             storage: StorageLayer { cache_mib: read.parse("HANSA_STORAGE__CACHE_MIB")? },
+            commands: CommandsLayer { kept_days: read.parse("HANSA_COMMANDS__KEPT_DAYS")? },
             operators: OperatorsLayer::of_variables(&read)?,
             issuer: Vec::new(),
             log: LogLayer {
@@ -369,6 +383,7 @@ impl Layer {
                     .or(below.federation.enforce_signatures),
             },
             storage: StorageLayer { cache_mib: self.storage.cache_mib.or(below.storage.cache_mib) },
+            commands: CommandsLayer { kept_days: self.commands.kept_days.or(below.commands.kept_days) },
             operators: self.operators.over(below.operators),
             // Each source adds issuers; two of one name are refused in the end.
             issuer: below.issuer.into_iter().chain(self.issuer).collect(),
@@ -407,6 +422,11 @@ impl Layer {
         if cache_mib == 0 {
             return Err(ConfigError::TooSmall { key: "storage.cache_mib", min: 1 });
         }
+        let commands_kept = match self.commands.kept_days {
+            None => KEPT_DEFAULT,
+            Some(0) => return Err(ConfigError::TooSmall { key: "commands.kept_days", min: 1 }),
+            Some(days) => Duration::from_secs(days.saturating_mul(24 * 3_600)),
+        };
         let public_url = self.public_url.map(|url| url.trim_end_matches('/').to_owned());
         if public_url.as_deref().is_some_and(|url| !is_web_url(url)) {
             return Err(ConfigError::PublicUrl);
@@ -433,6 +453,7 @@ impl Layer {
             tls,
             quic_listen: self.federation.listen,
             quic_advertise: self.federation.advertise,
+            commands_kept,
             cache_bytes: cache_mib.saturating_mul(1024 * 1024),
             log_filter: self.log.filter.unwrap_or_else(|| LOG_FILTER.to_owned()),
             log_format: self.log.format.unwrap_or_default(),
@@ -577,7 +598,7 @@ mod tests {
         let OperatorsLayer { hs256_secret_file, hs256_role, hs256_scopes, hs256_sites } = &layer.operators;
         assert!(hs256_secret_file.is_some() && hs256_role.is_some());
         assert!(hs256_scopes.is_some() && hs256_sites.is_some());
-        assert!(layer.storage.cache_mib.is_some());
+        assert!(layer.storage.cache_mib.is_some() && layer.commands.kept_days.is_some());
         assert!(layer.log.filter.is_some() && layer.log.format.is_some());
         assert!(layer.issuer.iter().any(|issuer| issuer.jwks_url.is_some() && issuer.grant.len() == 2));
         let documented = layer.connector.iter();
@@ -603,6 +624,7 @@ mod tests {
         }
         assert!(DEFAULTS.contains(&format!("# drain_seconds = {}", config.drain.as_secs())));
         assert!(DEFAULTS.contains(&format!("# cache_mib = {}", config.cache_bytes >> 20)));
+        assert!(DEFAULTS.contains(&format!("# kept_days = {}", config.commands_kept.as_secs() / 86_400)));
     }
 
     fn is_assignment(line: &str) -> bool {

@@ -236,6 +236,7 @@ async fn start_actors(
         operators: operators(config)?,
         secure_cookies: addresses.url.starts_with("https://"),
         webhooks: webhooks(config)?,
+        commands_kept: config.commands_kept,
         ..NodeConfig::default()
     };
     let node = Node::start(env, node_config).await.map_err(|error| failed(&error))?;

@@ -169,6 +169,13 @@ pub fn new_id(now: Timestamp, entropy: &dyn Entropy) -> CommandId {
     CommandId(uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &random).into_uuid())
 }
 
+/// An id below those of all commands dispatched from this instant on, and above those dispatched before its
+/// millisecond.
+pub fn first_id(from: Timestamp) -> CommandId {
+    let millis = from.as_micros().max(0).unsigned_abs() / 1_000;
+    CommandId(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

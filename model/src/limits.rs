@@ -306,6 +306,13 @@ pub mod command {
     pub const IDEMPOTENCY_KEYS_SWEPT: usize = 16;
     /// Bytes of an idempotency key; a UUID has 36.
     pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+    /// Ended commands are kept for so long unless told otherwise: a quarter, which reviews look back at. The
+    /// audit log keeps for ever that they were dispatched and how they ended.
+    pub const KEPT_DEFAULT: Duration = Duration::from_secs(90 * 24 * 3_600);
+    /// Shortest time that ended commands may be kept: as long as an idempotency key that names them.
+    pub const KEPT_MIN: Duration = IDEMPOTENCY_AGE_MAX;
+    /// Commands forgotten in one commit; each may have megabytes of outcomes.
+    pub const FORGOTTEN_MAX: usize = 64;
 }
 
 /// Leases of short-lived credentials (contract 10).

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use hansa_model::enrollment::Role;
+use hansa_model::limits::command as limits;
 use hansa_model::scope::Scope;
+use hansa_storage::table;
 use hansa_tests::{Answer, HttpSite, TestFederation, TestNode, all_scopes, eventually, host, host_id};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -323,4 +325,51 @@ async fn command_over_a_link_comes_back_with_its_result() {
     // The site declares no connector for it, and says so.
     let ended = reaches(&federation.coordinator, &sent["id"], "failed").await;
     assert!(ended["result_summary"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_command_is_forgotten_after_its_time_and_an_open_one_stays() {
+    let mut node = TestNode::start(Role::Coordinator).await;
+    let site = HttpSite::enrolled(&node, "alpha", 1).await;
+    let gone = HttpSite::enrolled(&node, "gone", 2).await;
+    let path = format!("{COMMANDS}/dispatch");
+    let body = json!({"command_type": "reboot", "target_site_id": site.id}).to_string().into_bytes();
+    let keyed = [("idempotency-key", "again")];
+    let ended = node.api().send(Method::POST, &path, Some(body.clone()), &keyed).await.licensed();
+    let ended = ended["command"]["id"].clone();
+    let results = json!({host_id(1, 1): {"success": true, "detail": "done"}});
+    let result = json!({"command_id": ended, "status": "completed", "host_count": 1, "results": results});
+    site.push("command-results", &result).await.licensed();
+    let abandoned = dispatch(&node, &gone.id, json!({})).await.licensed()["command"]["id"].clone();
+    node.api().delete(&format!("/api/v1/federation/sites/{}", gone.id)).await.licensed();
+    reaches(&node, &abandoned, "failed").await;
+    node.clock.advance(limits::KEPT_DEFAULT);
+    let young = dispatch(&node, &site.id, json!({})).await.licensed()["command"]["id"].clone();
+    let cancelled = format!("{COMMANDS}/{}/cancel", young.as_str().unwrap());
+    node.api().act(&cancelled).await.licensed();
+    let open = dispatch(&node, &site.id, json!({})).await.licensed()["command"]["id"].clone();
+
+    node.clock.advance(std::time::Duration::from_secs(1));
+    node.restart().await;
+
+    eventually("old commands are forgotten", async || {
+        let listed = node.api().get(COMMANDS).await.licensed();
+        let ids: Vec<&Value> =
+            listed["commands"].as_array().unwrap().iter().map(|command| &command["id"]).collect();
+        (ids == [&open, &young]).then_some(())
+    })
+    .await;
+    for id in [&ended, &abandoned] {
+        let path = format!("{COMMANDS}/{}", id.as_str().unwrap());
+        node.api().get(&path).await.refused(404, "command_not_found");
+        node.api().get(&format!("{path}/results")).await.refused(404, "command_not_found");
+    }
+    let view = node.store().read().unwrap();
+    assert!(view.all::<table::CommandOutcomes>(..).unwrap().is_empty());
+    assert!(view.all::<table::DispatchKeys>(..).unwrap().is_empty());
+    assert!(view.all::<table::CommandKeys>(..).unwrap().is_empty());
+    drop(view);
+    let again = node.api().send(Method::POST, &path, Some(body), &keyed).await.licensed();
+    assert_ne!(again["command"]["id"], ended);
+    assert_eq!(audited(&node, "command_dispatched").await.len(), 5, "the audit log forgets nothing");
 }

@@ -412,6 +412,11 @@ pub fn report(
     Ok(decision)
 }
 
+/// Whether a command ended before this instant, so that it is forgotten.
+pub fn is_forgotten(command: &Command, before: Timestamp) -> bool {
+    !command.status.is_open() && command.completed_at.is_some_and(|at| at < before)
+}
+
 const fn told(progress: &Progress) -> u64 {
     progress.succeeded.saturating_add(progress.failed)
 }
