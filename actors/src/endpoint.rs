@@ -9,7 +9,7 @@ use std::time::Duration;
 use hansa_model::alert::SiteHealth;
 use hansa_model::limits::sync as limits;
 use hansa_transport::wire::{
-    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Held, Hello, Refused, Up, WIRE_VERSION,
+    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Hello, Refused, Up, WIRE_VERSION,
     Welcome,
 };
 use hansa_transport::{CloseCode, Endpoint, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError};
@@ -213,8 +213,8 @@ async fn serve_control(
             let (sent, now) = (sent_at.as_micros(), context.now().as_micros());
             let health = SiteHealth { dead_letters, clock_skew_ms: sent.saturating_sub(now) / 1_000 };
             let _ = site.cast(SiteMessage::Health { health });
-        } else if let Ok(Up::Held(Held { policies })) = told {
-            let _ = site.cast(SiteMessage::Held { link, policies });
+        } else if let Ok(Up::Held(held)) = told {
+            let _ = site.cast(SiteMessage::Held { link, held: Box::new(held) });
         }
     }
     // The lane's end is the link's end, which the ingest lane notices with a reason.

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hansa_model::SiteId;
 use hansa_model::finding::{Finding, FindingsSummary, Held, HostScan, ScanSummary};
 use hansa_model::limits::finding as limits;
 use hansa_model::machine::findings::{self as machine, SkippedRow};
 use hansa_model::machine::rollup::{self, InvalidRollup};
 use hansa_model::report::payload_type::{COMPLIANCE_ROLLUP, VULNERABILITY_ROLLUP};
+use hansa_model::{SiteId, Timestamp};
 use hansa_storage::codec::Named;
 use hansa_storage::{Batch, Lane, table};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -45,6 +45,11 @@ pub(crate) enum FindingsMessage {
     },
     /// Tell the coordinator everything again. No answer.
     TellAgain,
+    /// A new history of the stream opens: either side's disk may have gone back. Everything is told again, as of
+    /// now, so that it takes the place of what a lost history said. Answers with whether all of it is queued.
+    Restate { reply: RpcReplyPort<bool> },
+    /// What is held: the names of baselines, and whether there are findings. Answers at once.
+    Held { reply: RpcReplyPort<(Vec<String>, bool)> },
     /// Look whether a rollup is owed. No answer.
     Housekeeping,
     /// Fails on purpose, to show that only this actor restarts.
@@ -107,13 +112,15 @@ impl Actor for FindingsActor {
             FindingsMessage::PutFindings { rows, reply } => {
                 let _ = reply.send(self.put_findings(state, rows).await);
             }
-            FindingsMessage::TellAgain => {
-                for held in state.scans.values_mut() {
-                    held.queued_for = None;
-                }
-                if let Some(held) = &mut state.findings {
-                    held.queued_for = None;
-                }
+            FindingsMessage::TellAgain => state.owe_all(),
+            FindingsMessage::Restate { reply } => {
+                state.restate(self.context.now());
+                self.pay(state).await;
+                let _ = reply.send(!state.owes());
+            }
+            FindingsMessage::Held { reply } => {
+                let held = state.scans.iter().filter(|(_, held)| !held.removed);
+                let _ = reply.send((held.map(|(name, _)| name.clone()).collect(), state.findings.is_some()));
             }
             FindingsMessage::Housekeeping => {}
             #[cfg(feature = "testing")]
@@ -121,6 +128,30 @@ impl Actor for FindingsActor {
         }
         self.pay(state).await;
         Ok(())
+    }
+}
+
+impl FindingsState {
+    /// Every rollup is owed once more, and says how things stand now.
+    fn restate(&mut self, now: Timestamp) {
+        self.scans.values_mut().for_each(|held| held.summary.taken_at = now);
+        self.findings.iter_mut().for_each(|held| held.summary.taken_at = now);
+        self.owe_all();
+    }
+
+    fn owes(&self) -> bool {
+        let scans = self.scans.values().any(|held| held.queued_for.is_none());
+        scans || self.findings.as_ref().is_some_and(|held| held.queued_for.is_none())
+    }
+
+    /// Every rollup is owed once more.
+    fn owe_all(&mut self) {
+        for held in self.scans.values_mut() {
+            held.queued_for = None;
+        }
+        if let Some(held) = &mut self.findings {
+            held.queued_for = None;
+        }
     }
 }
 

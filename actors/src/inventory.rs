@@ -53,6 +53,8 @@ pub(crate) enum InventoryMessage {
         changes: Vec<Result<InventoryChange, String>>,
         reply: RpcReplyPort<Result<InventoryAnswer, InventoryError>>,
     },
+    /// A new history of the stream opens: the reports are due at once, whatever was said before. No answer.
+    Restate,
     /// Look whether reports, a checkpoint or retention are due. No answer.
     Housekeeping,
     /// Fails on purpose, to show that only this actor restarts.
@@ -119,6 +121,7 @@ impl Actor for InventoryActor {
             InventoryMessage::Patch { changes, reply } => {
                 let _ = reply.send(self.patch(state, changes).await);
             }
+            InventoryMessage::Restate => (state.reported_at, state.reported) = (None, None),
             InventoryMessage::Housekeeping => self.housekeeping(state).await,
             #[cfg(feature = "testing")]
             InventoryMessage::DangerPanic => panic!("asked to fail"),

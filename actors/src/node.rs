@@ -317,6 +317,8 @@ impl SiteRole {
                 endpoint: endpoint.clone(),
                 membership: this.membership.clone(),
                 queue: this.queue.clone(),
+                inventory: this.inventory.clone(),
+                findings: this.findings.clone(),
                 inbox: this.inbox.clone(),
                 executor: this.executor.clone(),
                 queue_view: Arc::clone(&this.queue_view),

@@ -28,7 +28,6 @@ use hansa_model::machine::delivery::Deliveries;
 use hansa_model::machine::registry::{EnrollmentRefusal, SitePatch};
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::machine::snapshot::SecondWord;
-use hansa_model::received::HeldPolicy;
 use hansa_model::report::{CommandReport, Report};
 use hansa_model::scope::Operator;
 use hansa_model::secret::TokenHash;
@@ -36,7 +35,7 @@ use hansa_model::site::{HostRollup, Site, SiteStatus, SiteSync};
 use hansa_model::sync::{BatchHeader, BatchRefusal, HostRollupReport, Position, SiteMetadata};
 use hansa_model::{Secret, SiteId};
 use hansa_storage::table;
-use hansa_transport::wire::BranchLeaves;
+use hansa_transport::wire::{BranchLeaves, Held};
 use hansa_transport::{CloseCode, LaneReceiver, LaneSender, Link};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tracing::{debug, info};
@@ -123,8 +122,8 @@ pub(crate) enum SiteMessage {
     },
     /// The site says how it is. No answer.
     Health { health: SiteHealth },
-    /// The site says what it holds of policies, at the beginning of its link. No answer.
-    Held { link: u64, policies: Vec<HeldPolicy> },
+    /// The site says what it holds beside hosts, at the beginning of its link. No answer.
+    Held { link: u64, held: Box<Held> },
     /// The site is to be told a word on a lease. Kept in memory until it took it. No answer.
     Lease { offer: Box<LeaseOffer> },
     /// The site has a push on its disk. No answer.
@@ -391,9 +390,10 @@ impl Actor for SiteActor {
                 let answer = self.command_results(state, reports).await;
                 let _ = reply.send(answer);
             }
-            SiteMessage::Held { link, policies } => {
+            SiteMessage::Held { link, held } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
-                    self.policies_held(state, &policies).await;
+                    self.policies_held(state, &held.policies).await;
+                    self.results_held(state, &held.baselines, held.findings).await;
                     self.pump(state, &myself);
                 }
             }

@@ -60,6 +60,9 @@ pub(crate) enum SyncQueueMessage {
     /// The coordinator named its position, and whether it reads payloads in batches. Answers once this
     /// side's consequences are on disk.
     Standing { position: Position, payloads: bool, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// Whether the next batch opens a new history: what was reported into the old one may be lost. Answers at
+    /// once.
+    OpensHistory { reply: RpcReplyPort<bool> },
     /// The batch to send now, frozen on disk; none when nothing waits.
     Next { reply: RpcReplyPort<Result<Option<(BatchHeader, Bytes)>, Unavailable>> },
     /// The coordinator acknowledged. Answers once the batch is taken out.
@@ -180,6 +183,9 @@ impl Actor for SyncQueueActor {
             SyncQueueMessage::Standing { position, payloads, reply } => {
                 state.payloads = payloads;
                 let _ = reply.send(self.stand(state, &position).await);
+            }
+            SyncQueueMessage::OpensHistory { reply } => {
+                let _ = reply.send(state.outbox.must_reset());
             }
             SyncQueueMessage::Next { reply } => {
                 let _ = reply.send(self.next(state).await);

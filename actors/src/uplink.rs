@@ -28,7 +28,9 @@ use crate::context::Context;
 use crate::drain::Drain;
 use crate::error::Unavailable;
 use crate::executor::ExecutorMessage;
+use crate::findings::FindingsMessage;
 use crate::inbox::InboxMessage;
+use crate::inventory::InventoryMessage;
 use crate::membership::Membership;
 use crate::supervision::{Handle, Tied};
 use crate::sync_queue::SyncQueueMessage;
@@ -71,6 +73,8 @@ pub(crate) struct UplinkActor {
     pub(crate) endpoint: Endpoint,
     pub(crate) membership: Membership,
     pub(crate) queue: Handle<SyncQueueMessage>,
+    pub(crate) inventory: Handle<InventoryMessage>,
+    pub(crate) findings: Handle<FindingsMessage>,
     pub(crate) inbox: Handle<InboxMessage>,
     pub(crate) executor: Handle<ExecutorMessage>,
     pub(crate) queue_view: Arc<ArcSwap<QueueView>>,
@@ -145,6 +149,8 @@ impl UplinkActor {
             endpoint: self.endpoint.clone(),
             membership: self.membership.clone(),
             queue: self.queue.clone(),
+            inventory: self.inventory.clone(),
+            findings: self.findings.clone(),
             inbox: self.inbox.clone(),
             executor: self.executor.clone(),
             queue_view: Arc::clone(&self.queue_view),
@@ -236,6 +242,8 @@ struct Session {
     endpoint: Endpoint,
     membership: Membership,
     queue: Handle<SyncQueueMessage>,
+    inventory: Handle<InventoryMessage>,
+    findings: Handle<FindingsMessage>,
     inbox: Handle<InboxMessage>,
     executor: Handle<ExecutorMessage>,
     queue_view: Arc<ArcSwap<QueueView>>,
@@ -290,11 +298,15 @@ impl Session {
         let position = welcome.position;
         let payloads = welcome.wire_version >= 2;
         self.ask(|reply| SyncQueueMessage::Standing { position, payloads, reply }).await??;
+        self.restate().await?;
         let _ = self.uplink.cast(UplinkMessage::Welcomed);
         info!(site = %welcome.site_id, coordinator = %welcome.software_version, "linked to the coordinator");
 
-        let held = self.inbox.call(|reply| InboxMessage::Held { reply }).await.map_err(text)?;
-        control.send(&Up::Held(Held { policies: held }).encode()).await.map_err(text)?;
+        let policies = self.inbox.call(|reply| InboxMessage::Held { reply }).await.map_err(text)?;
+        let (baselines, findings) =
+            self.findings.call(|reply| FindingsMessage::Held { reply }).await.map_err(text)?;
+        let held = Held { policies, baselines, findings };
+        control.send(&Up::Held(held).encode()).await.map_err(text)?;
 
         let (sender, receiver) = link.open(Lane::Ingest).await.map_err(text)?;
         let (push_sender, push_receiver) = link.open(Lane::Push).await.map_err(text)?;
@@ -306,6 +318,19 @@ impl Session {
             outcome = self.receive_pushes(push_sender, push_receiver, &compare) => outcome,
             outcome = self.drain(sender, receiver, &compare) => outcome,
         }
+    }
+
+    /// Queues every report again when the next batch opens a new history, before that batch is cut: so no
+    /// crash comes between them.
+    async fn restate(&self) -> Result<(), String> {
+        if self.ask(|reply| SyncQueueMessage::OpensHistory { reply }).await? {
+            self.inventory.cast(InventoryMessage::Restate);
+            let all = self.findings.call(|reply| FindingsMessage::Restate { reply }).await.map_err(text)?;
+            if !all {
+                return Err("the reports of this site cannot be queued now".to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// Tells how this site is, now and then, until the lane ends.
@@ -368,7 +393,7 @@ impl Session {
         if refusal == BatchRefusal::Unavailable {
             return Err("the coordinator cannot store now".to_owned());
         }
-        Ok(())
+        self.restate().await
     }
 
     /// Compares digests if nothing waits; whether it did.

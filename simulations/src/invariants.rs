@@ -6,10 +6,14 @@
 pub mod acknowledged_commands;
 pub mod acknowledged_decisions;
 pub mod acknowledged_inventory;
+pub mod audit_chain;
 pub mod command_runs;
 pub mod convergence;
 pub mod exact_counters;
+pub mod exact_rollups;
+pub mod lease_convergence;
 pub mod ordered_rows;
+pub mod policy_convergence;
 pub mod sound_store;
 
 use std::collections::BTreeMap;

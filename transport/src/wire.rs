@@ -61,7 +61,7 @@ pub enum Up {
     Leave,
     /// How the site is now. On the control lane, about once a minute. Since version 2.
     Health(Health),
-    /// What the site holds of policies. On the control lane, once, before the push lane opens.
+    /// What the site holds beside hosts. On the control lane, once, before the push lane opens.
     Held(Held),
     /// The site does not know a kind that it received.
     NotUnderstood {
@@ -189,11 +189,16 @@ pub struct Health {
     pub dead_letters: u64,
 }
 
-/// See [`Up::Held`]. The coordinator tells the site again where they differ.
+/// See [`Up::Held`]. The coordinator tells the site again which policies it should hold where they differ, and
+/// shows no results that the site does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// All that the site has heard of, those that were withdrawn included.
     pub policies: Vec<HeldPolicy>,
+    /// Names of the baselines that it holds results of.
+    pub baselines: Vec<String>,
+    /// Whether it holds a snapshot of findings.
+    pub findings: bool,
 }
 
 /// See [`Down::Enrolled`]. The fields of the contract's completion answer, and what a site would

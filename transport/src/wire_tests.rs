@@ -78,8 +78,10 @@ fn golden_up() -> Vec<(Up, &'static str)> {
                     version: 300,
                     wanted: true,
                 }],
+                baselines: vec!["b".to_owned()],
+                findings: true,
             }),
-            "18000000010800 01 10 01890a5dac96774bbcceb302099a8057 ac02 01",
+            "1c000000010800 01 10 01890a5dac96774bbcceb302099a8057 ac02 01 01 0162 01",
         ),
         (Up::NotUnderstood { kind: 0x0107 }, "05000000010000 8702"),
     ]

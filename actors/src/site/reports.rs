@@ -80,7 +80,7 @@ impl SiteActor {
         Ok(self.put_report(batch, state, sync, rollups, earlier, report)?.0)
     }
 
-    fn put_report(
+    pub(super) fn put_report(
         &self,
         batch: &mut Batch,
         state: &SiteState,

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use hansa_model::Timestamp;
 use hansa_model::audit::Detail;
 use hansa_model::id::RollupId;
 use hansa_model::machine::rollup::{self, InvalidRollup, Series, SiteRollups};
 use hansa_model::machine::rollup_board::Standing;
-use hansa_model::report::{ComplianceReport, VulnerabilityReport};
+use hansa_model::report::{ComplianceReport, Report, VulnerabilityReport};
 use hansa_model::rollup::{ComplianceRollup, ReportRow, Snapshot, VulnerabilityRollup};
 use hansa_model::site::{HostRollup, SiteSync};
 use hansa_model::sync::HostRollupReport;
 use hansa_storage::codec::Named;
-use hansa_storage::{Batch, table};
+use hansa_storage::{Batch, Lane, table};
+use tracing::debug;
 
 use super::{SiteActor, SiteState};
 use crate::rollups::series_of;
@@ -133,6 +135,49 @@ impl SiteActor {
             ("affected_host_count", count(rollup.affected_host_count)),
         ];
         self.context.publish("rollup_vulnerabilities", Some(state.site.id), details);
+    }
+
+    /// The site says, at the beginning of a link, what it holds results of: what it does not hold any more is
+    /// shown no longer. They part when either side's disk went back. What is not stored now is compared again at the
+    /// next link.
+    pub(super) async fn results_held(&self, state: &mut SiteState, baselines: &[String], findings: bool) {
+        // Newer than what it takes the place of, and older than anything that the site says from now on.
+        let next = |at: Timestamp| Timestamp::from_micros(at.as_micros().saturating_add(1));
+        let mut reports = Vec::new();
+        for latest in state.rollups.compliance.values().filter_map(Series::latest) {
+            if !latest.is_withdrawn() && !baselines.contains(&latest.baseline) {
+                let (baseline, at) = (latest.baseline.clone(), next(latest.snapshot_at));
+                let gone =
+                    ComplianceReport { baseline, snapshot_at: Some(at), ..ComplianceReport::default() };
+                reports.push(Report::Compliance(gone));
+            }
+        }
+        if let Some(latest) = state.rollups.vulnerabilities.latest().filter(|_| !findings) {
+            let found = [latest.critical_count, latest.high_count, latest.medium_count, latest.low_count];
+            if found.iter().any(|count| *count > 0) {
+                let snapshot_at = Some(next(latest.snapshot_at));
+                let gone = VulnerabilityReport { snapshot_at, ..VulnerabilityReport::default() };
+                reports.push(Report::Vulnerabilities(gone));
+            }
+        }
+        if reports.is_empty() {
+            return;
+        }
+        let (mut sync, mut rollups) = (state.sync.clone(), Arc::clone(&state.rollups));
+        let (mut batch, mut effects) = (Batch::new(), Vec::new());
+        for report in reports {
+            if let Ok((effect, _)) = self.put_report(&mut batch, state, &mut sync, &mut rollups, &[], report)
+            {
+                effects.push(effect);
+            }
+        }
+        if let Err(error) = self.context.commit(Lane::Ingest, batch).await {
+            debug!(site = %state.site.id, %error, "results that the site does not hold are still shown");
+            return;
+        }
+        state.rollups = rollups;
+        self.take_effects(state, effects);
+        state.publish();
     }
 
     fn rollup_id(&self) -> RollupId {

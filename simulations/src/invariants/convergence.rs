@@ -6,6 +6,9 @@ use hansa_model::machine::link::ConnectionState;
 use hansa_model::site::SiteStatus;
 use hansa_model::{HostId, SiteId};
 
+use super::exact_rollups::ShownRollups;
+use super::lease_convergence::ShownLeases;
+use super::policy_convergence::ShownPolicies;
 use super::{Inventory, Rows, difference};
 use crate::clock::SimTime;
 
@@ -24,6 +27,10 @@ pub struct ShownSite {
     pub leaves: u64,
     /// Commands that it has not ended.
     pub open_commands: usize,
+    /// Its policies, by its own books.
+    pub policies: ShownPolicies,
+    /// What its hosts and results come to.
+    pub rollups: ShownRollups,
     /// Its hosts.
     pub hosts: Inventory,
 }
@@ -39,6 +46,14 @@ pub struct ShownCoordinator {
     pub rows: Rows,
     /// Commands that have not ended.
     pub open_commands: usize,
+    /// What each site should have in force.
+    pub policies: BTreeMap<SiteId, ShownPolicies>,
+    /// The leases of each site.
+    pub leases: BTreeMap<SiteId, ShownLeases>,
+    /// What it knows of each site's hosts and results.
+    pub rollups: BTreeMap<SiteId, ShownRollups>,
+    /// Whether its open alerts are the conditions that hold.
+    pub alerts: Result<(), String>,
     /// Rows that it stored since its start, unchanged ones included.
     pub stored_rows: u64,
 }

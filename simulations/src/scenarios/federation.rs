@@ -12,7 +12,11 @@ mod books;
 mod commands;
 mod connector;
 mod coordinator;
+mod issuer;
 mod node;
+mod oversight;
+mod policies;
+mod results;
 mod site;
 mod workload;
 
@@ -21,16 +25,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use hansa_model::Entropy;
+use hansa_model::{Entropy, SiteId};
 use hansa_storage::RootKey;
 
-use self::books::Books;
+use self::books::{Books, SitePage};
 use crate::clock::SimTime;
 use crate::dice::Dice;
 use crate::disk::{Crash, Loss};
 use crate::faults::{self, Fault, FaultMix};
-use crate::invariants::convergence::{self, Left};
-use crate::invariants::sound_store;
+use crate::invariants::convergence::{self, Left, ShownCoordinator, ShownSite};
+use crate::invariants::lease_convergence::{self, ShownLeases};
+use crate::invariants::{exact_rollups, policy_convergence, sound_store};
 use crate::network::HostId;
 use crate::scenario::Run;
 use crate::world::World;
@@ -146,9 +151,34 @@ fn compare(books: &Books, since: SimTime) -> anyhow::Result<BTreeMap<HostId, Lef
     let sites = pages.sites.iter().map(|(host, page)| {
         let shown = page.shown.as_ref().with_context(|| format!("{host} was never seen"))?;
         let left = convergence::compare(shown, coordinator, since);
-        Ok((*host, left.map_err(|reason| anyhow!("{host}: {reason}"))?))
+        let left = left.map_err(|reason| anyhow!("{host}: {reason}"))?;
+        compare_desired(page, shown, coordinator).map_err(|reason| anyhow!("{host}: {reason}"))?;
+        Ok((*host, left))
     });
-    sites.collect()
+    let sites = sites.collect::<anyhow::Result<_>>()?;
+    let mut leases = ShownLeases::default();
+    for site in coordinator.leases.values() {
+        leases.now = site.now;
+        leases.active.extend(site.active.clone());
+        leases.unsettled.extend(site.unsettled.clone());
+    }
+    let issuer = lease_convergence::compare_issuer(&leases, &pages.issued);
+    issuer.and_then(|()| coordinator.alerts.clone()).map_err(|reason| anyhow!(reason))?;
+    Ok(sites)
+}
+
+/// What one site should have beside its hosts, and what it comes to.
+fn compare_desired(page: &SitePage, shown: &ShownSite, coordinator: &ShownCoordinator) -> Result<(), String> {
+    let id = shown.id.unwrap_or(SiteId(uuid::Uuid::nil()));
+    // What connectors do is not put back with a disk.
+    let connectors = (!page.went_back).then_some(&page.in_force);
+    let wanted = coordinator.policies.get(&id).cloned().unwrap_or_default();
+    policy_convergence::compare(&wanted, &shown.policies, connectors)?;
+    if let Some(leases) = coordinator.leases.get(&id).filter(|_| !page.went_back) {
+        lease_convergence::compare_site(leases, &page.given)?;
+    }
+    let rollups = coordinator.rollups.get(&id).cloned().unwrap_or_default();
+    exact_rollups::compare(&shown.rollups, &rollups)
 }
 
 /// A host that its former holder gave up comes with the next repair of another site that reports it.
@@ -195,8 +225,8 @@ fn digests_agree(world: &mut World, books: &Books) -> anyhow::Result<()> {
 
 /// The coordinator compares what it says of each command with what the connectors gave.
 fn results_are_those_given(world: &mut World, books: &Books) -> anyhow::Result<()> {
-    books.open().audit_commands = true;
-    let done = world.run_while_not(QUIET, |_| !books.open().audit_commands);
+    books.open().last_look = true;
+    let done = world.run_while_not(QUIET, |_| !books.open().last_look);
     ensure!(done, "nobody compared results");
     let begun: usize = books.open().sites.values().map(|page| page.runs.count()).sum();
     ensure!(begun > 0, "no command was ever begun");

@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hansa_model::audit::KeptCheckpoint;
+use hansa_model::id::LeaseId;
 use hansa_model::site::SiteStatus;
-use hansa_model::{HostId, Secret, SiteId};
+use hansa_model::{HostId, Secret, SiteId, Timestamp};
 
 use super::commands::Wish;
 use crate::clock::SimTime;
 use crate::invariants::acknowledged_commands::AcknowledgedCommands;
 use crate::invariants::acknowledged_decisions::AcknowledgedDecisions;
 use crate::invariants::acknowledged_inventory::AcknowledgedInventory;
+use crate::invariants::audit_chain::AuditChain;
 use crate::invariants::command_runs::CommandRuns;
 use crate::invariants::convergence::{ShownCoordinator, ShownSite};
 use crate::invariants::ordered_rows::OrderedRows;
+use crate::invariants::policy_convergence::Policies;
 use crate::network;
 
 /// Shared by all programs and the scenario; survives every crash. Cheap to clone.
@@ -40,8 +44,14 @@ pub(super) struct Pages {
     dispatched_in_image: AcknowledgedCommands,
     /// A dispatch that was not answered; its operator asks again, under the same key.
     pub(super) unanswered: Option<Wish>,
-    /// The coordinator is asked to compare what became of its commands with what the connectors gave.
-    pub(super) audit_commands: bool,
+    /// The coordinator is asked for a last look at commands and audit logs.
+    pub(super) last_look: bool,
+    /// Live credentials at the issuer, each with its end.
+    pub(super) issued: BTreeMap<LeaseId, Timestamp>,
+    pub(super) audit: AuditChain,
+    audit_in_image: AuditChain,
+    /// The coordinator's clock, when it was last seen.
+    pub(super) coordinator_now: Timestamp,
 }
 
 /// One site.
@@ -60,8 +70,19 @@ pub(super) struct SitePage {
     pub(super) resync: bool,
     /// What the connectors did.
     pub(super) runs: CommandRuns,
+    /// Policies that the connectors have in force.
+    pub(super) in_force: Policies,
+    /// Credentials that the connectors hold, by the site's key, with their ends.
+    pub(super) given: BTreeMap<String, Option<Timestamp>>,
+    pub(super) audit: AuditChain,
+    /// What was seen of the audit log when the image was taken.
+    audit_in_image: AuditChain,
+    /// The coordinator's checkpoints that it keeps.
+    pub(super) kept: Vec<KeptCheckpoint>,
     /// When the image of the disk was taken.
     image_at: SimTime,
+    /// The disk was put back at some time: its connectors know nothing of that.
+    pub(super) went_back: bool,
 }
 
 impl SitePage {
@@ -106,9 +127,11 @@ impl Pages {
         if let Some(page) = self.sites.get_mut(&host) {
             page.promised_in_image = Some(page.promised.clone());
             page.image_at = now;
+            page.audit_in_image = page.audit.clone();
         } else {
             self.decided_in_image = Some(self.decided.clone());
             self.dispatched_in_image = self.dispatched.clone();
+            self.audit_in_image = self.audit.clone();
         }
     }
 
@@ -124,12 +147,15 @@ impl Pages {
             self.ordered.coordinator_went_back(drawn);
             self.decided = self.decided_in_image.clone().unwrap_or_default();
             self.dispatched = self.dispatched_in_image.clone();
+            self.audit.went_back(&self.audit_in_image, self.coordinator_now);
             return;
         };
         if let Some(promised) = page.promised_in_image.clone() {
             page.promised = promised;
         }
         page.runs.site_went_back(page.image_at);
+        page.audit.went_back(&page.audit_in_image, Timestamp::EPOCH);
+        page.went_back = true;
         if let Some(id) = page.id() {
             self.ordered.site_went_back(id, drawn);
         }

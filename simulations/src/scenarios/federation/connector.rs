@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use hansa_actors::{CarryingOut, ConnectorView, Connectors, Outcome, Service, Task, Work};
+use hansa_actors::{CarryingOut, ConnectorView, Connectors, Outcome, Service, Task, Work, WorkLease};
 use hansa_model::HostId;
-use hansa_model::id::CommandId;
+use hansa_model::id::{CommandId, PolicyId};
 use hansa_model::report::HostResult;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -70,6 +70,49 @@ impl SiteConnectors {
     }
 }
 
+impl SiteConnectors {
+    async fn policy(&self, id: PolicyId, wanted: Option<(u32, String)>) -> Outcome {
+        let version = wanted.as_ref().map(|(version, _)| *version);
+        self.env.observer.event(&format!("brings policy {id} to {version:?}"));
+        if !self.takes_time().await {
+            return Outcome::failed("no luck");
+        }
+        let mut books = self.books.open();
+        let in_force = &mut books.site(self.env.host).in_force;
+        match wanted {
+            Some(wanted) => drop(in_force.insert(id, wanted)),
+            None => drop(in_force.remove(&id)),
+        }
+        Outcome::succeeded("done")
+    }
+
+    async fn give(&self, lease: &WorkLease) -> Outcome {
+        self.env.observer.event(&format!("is given {}", lease.correlation_key));
+        if !self.takes_time().await {
+            return Outcome::failed("no luck");
+        }
+        let mut books = self.books.open();
+        books.site(self.env.host).given.insert(lease.correlation_key.clone(), lease.expires_at);
+        Outcome::succeeded("done")
+    }
+
+    async fn take_away(&self, lease: &WorkLease) -> Outcome {
+        self.env.observer.event(&format!("gives up {}", lease.correlation_key));
+        if !self.takes_time().await {
+            return Outcome::failed("no luck");
+        }
+        self.books.open().site(self.env.host).given.remove(&lease.correlation_key);
+        Outcome::succeeded("done")
+    }
+
+    /// Takes its time; whether it then succeeds. While the callers work it does not always.
+    async fn takes_time(&self) -> bool {
+        let draw = self.env.entropy.u64();
+        sleep(Duration::from_millis(draw % 2_000)).await;
+        (draw >> 32) % 5 > 0 || self.env.clock.now() >= self.books.work_ends
+    }
+}
+
 fn succeeds(wishes: &Value, id: CommandId, host: HostId) -> bool {
     match wishes["going"].as_str() {
         Some("Mixed") => (id.0.as_bytes()[15] ^ host.0.as_bytes()[15]) & 1 == 0,
@@ -96,9 +139,12 @@ impl Connectors for SiteConnectors {
             let hosts: Vec<HostId> = work.hosts.iter().map(|host| host.host_id).collect();
             match &work.task {
                 Task::Command { id, parameters, .. } => self.command(*id, parameters, &hosts).await,
-                Task::Policy { .. } | Task::GiveLease { .. } | Task::TakeLease(_) => {
-                    Outcome::succeeded("done")
+                Task::Policy { id, version, definition, withdraw, .. } => {
+                    let wanted = (!withdraw).then(|| (*version, definition.clone()));
+                    self.policy(*id, wanted).await
                 }
+                Task::GiveLease { lease, .. } => self.give(lease).await,
+                Task::TakeLease(lease) => self.take_away(lease).await,
             }
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_actors::error::RegistryError;
+use hansa_actors::issuer::Issuers;
 use hansa_actors::view::{SiteFilter, SiteView};
 use hansa_actors::{Federation, NoConnectors};
 use hansa_model::enrollment::Role;
@@ -14,7 +15,9 @@ use hansa_model::site::{Site, SiteStatus};
 use tokio::time::sleep;
 
 use super::books::Books;
+use super::issuer::WorldIssuer;
 use super::node::{self, all_pages};
+use super::oversight;
 use crate::dice::Dice;
 use crate::invariants::acknowledged_decisions::Decision;
 use crate::invariants::convergence::ShownCoordinator;
@@ -26,7 +29,9 @@ use crate::world::HostEnv;
 const SYNC_INTERVAL_SECONDS: u32 = 20;
 
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
-    let node = node::start(&env, Role::Coordinator, Arc::new(NoConnectors)).await?;
+    let issuer = Arc::new(WorldIssuer::new(env.clone(), books.clone()));
+    let issuers = Issuers::new(vec![issuer]);
+    let node = node::start(&env, Role::Coordinator, Arc::new(NoConnectors), issuers).await?;
     let mut seed = [0; 32];
     env.entropy.fill(&mut seed);
     let mut coordinator = Coordinator {
@@ -38,15 +43,26 @@ pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
     };
     let key = coordinator.federation.identity().public_key_pem;
     coordinator.books.open().coordinator_key = Some(key);
+    let links = oversight::whole_log(&coordinator.federation, &coordinator.operator)?;
+    let verified = coordinator.books.open().audit.verify(&links);
+    if let Err(broken) = verified {
+        coordinator.env.observer.violation(&broken);
+    }
     loop {
         coordinator.show()?;
         coordinator.invite().await;
         coordinator.act().await;
         if coordinator.env.clock.now() < coordinator.books.work_ends {
             coordinator.command().await?;
+            coordinator.oversee().await?;
         }
-        if std::mem::take(&mut coordinator.books.open().audit_commands) {
+        coordinator.author().await?;
+        let last_look = coordinator.books.open().last_look;
+        if last_look {
             coordinator.check_commands()?;
+            let kept = coordinator.check_checkpoints()?;
+            coordinator.env.observer.event(&format!("finds {kept} checkpoints kept"));
+            coordinator.books.open().last_look = false;
         }
         sleep(Duration::from_secs(1)).await;
     }
@@ -77,11 +93,18 @@ impl Coordinator {
             rows.entry(site).or_default().insert(host.host_id, host);
         }
         let open_commands = self.show_commands()?;
+        let (policies, leases) = (self.show_policies()?, self.show_leases()?);
+        let (rollups, alerts) = (self.show_rollups(), self.show_alerts()?);
+        let log_end = oversight::log_end(&self.federation, &self.operator)?;
         let mut books = self.books.open();
+        books.coordinator_now = self.federation.now();
+        let audit = log_end.map_or(Ok(()), |(number, hash)| books.audit.ends(number, hash));
         let counters = exact_counters::check(&rows, &self.federation.directory(&self.operator));
         let said = sites.iter().map(|view| (view.site.id, decision(&view.site))).collect();
         let decisions = books.decided.check(&said);
-        for broken in [books.ordered.check(&rows), counters, decisions].into_iter().filter_map(Result::err) {
+        for broken in
+            [books.ordered.check(&rows), counters, decisions, audit].into_iter().filter_map(Result::err)
+        {
             self.env.observer.violation(&broken);
         }
         books.coordinator = Some(ShownCoordinator {
@@ -89,6 +112,10 @@ impl Coordinator {
             sites: sites.iter().map(|view| (view.site.id, (view.site.status, view.linked))).collect(),
             rows,
             open_commands,
+            policies,
+            leases,
+            rollups,
+            alerts,
             stored_rows: node::counter(&self.federation, "hansa_ingest_rows_total")?,
         });
         Ok(())

@@ -31,6 +31,7 @@ pub(super) async fn start(
     env: &HostEnv,
     role: Role,
     connectors: Arc<dyn Connectors>,
+    issuers: Issuers,
 ) -> anyhow::Result<Node> {
     let store = open_store(env)?;
     let key = Secret::new(TEST_RSA_KEY.to_owned());
@@ -42,7 +43,7 @@ pub(super) async fn start(
         entropy: Arc::clone(&env.entropy),
         http: Arc::new(NoHttp),
         connectors,
-        issuers: Issuers::trial(),
+        issuers,
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),
         host_name: env.name.clone(),

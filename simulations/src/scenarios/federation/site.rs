@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_actors::error::{EnrollError, InventoryError, Unavailable};
+use hansa_actors::issuer::Issuers;
 use hansa_actors::view::InventoryAnswer;
 use hansa_actors::{EnrollRequest, Federation};
 use hansa_model::enrollment::Role;
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 use super::books::Books;
 use super::connector::SiteConnectors;
 use super::node::{self, all_pages};
+use super::oversight;
 use super::workload::{self, Call, Counts, Request};
 use crate::dice::Dice;
 use crate::invariants::Inventory;
@@ -22,18 +24,29 @@ use crate::world::HostEnv;
 const COORDINATOR: HostId = HostId(0);
 /// The newest commands that a site lists.
 const COMMANDS_SHOWN: usize = 1_000;
+/// The newest checkpoints that a site lists.
+const CHECKPOINTS_SHOWN: usize = 100;
 /// After a call to which an actor did not answer, it may still happen this much later.
 const LATE_EFFECT: Duration = Duration::from_secs(40);
 
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
     books.open().site(env.host).runs.site_stopped(env.clock.now());
     let connectors = Arc::new(SiteConnectors::new(env.clone(), books.clone()));
-    let node = node::start(&env, Role::Site, connectors).await?;
+    let node = node::start(&env, Role::Site, connectors, Issuers::default()).await?;
     let mut seed = [0; 32];
     env.entropy.fill(&mut seed);
     let mut site = Site { federation: node.federation(), dice: Dice::from_seed(seed), env, books };
     let key = site.federation.identity().public_key_pem;
-    site.books.open().site(site.env.host).key = Some(key);
+    let links = oversight::whole_log(&site.federation, &Federation::local_operator())?;
+    let verified = {
+        let mut books = site.books.open();
+        let page = books.site(site.env.host);
+        page.key = Some(key);
+        page.audit.verify(&links)
+    };
+    if let Err(broken) = verified {
+        site.env.observer.violation(&broken);
+    }
     loop {
         site.show()?;
         if site.federation.membership().enrollment.is_none() {
@@ -46,15 +59,18 @@ pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
                 site.work().await;
             }
         }
+        if site.env.clock.now() < site.books.work_ends && site.dice.chance(0.05) {
+            site.report().await;
+        }
         sleep(site.dice.span(Duration::from_millis(500), Duration::from_millis(1_500))).await;
     }
 }
 
-struct Site {
-    env: HostEnv,
-    books: Books,
-    federation: Federation,
-    dice: Dice,
+pub(super) struct Site {
+    pub(super) env: HostEnv,
+    pub(super) books: Books,
+    pub(super) federation: Federation,
+    pub(super) dice: Dice,
 }
 
 impl Site {
@@ -65,8 +81,17 @@ impl Site {
         let status = self.federation.sync_status();
         let commands = self.federation.received_commands(COMMANDS_SHOWN)?;
         let open_commands = commands.iter().filter(|(_, row)| !row.state.is_terminal()).count();
+        let (policies, rollups) = (self.show_policies()?, self.show_rollups(hosts.len() as u64)?);
+        let log_end = oversight::log_end(&self.federation, &Federation::local_operator())?;
+        let kept = self.federation.coordinator_checkpoints(CHECKPOINTS_SHOWN)?;
         let mut books = self.books.open();
         let page = books.site(self.env.host);
+        page.kept = kept;
+        if let Some((number, hash)) = log_end
+            && let Err(broken) = page.audit.ends(number, hash)
+        {
+            self.env.observer.violation(&broken);
+        }
         if let Err(broken) = page.promised.check(&hosts) {
             self.env.observer.violation(&broken);
         }
@@ -77,6 +102,8 @@ impl Site {
             depth: status.queue.depth,
             leaves: status.queue.resync_leaves,
             open_commands,
+            policies,
+            rollups,
             hosts,
         });
         Ok(())
