@@ -141,7 +141,8 @@ impl Federation {
     /// The disk did not take it.
     pub async fn backup(&self, folder: &Path) -> Result<BackupView, Unavailable> {
         let now = self.tree.context.now();
-        let path: PathBuf = folder.join(format!("hansa-{}.redb", now.as_secs()));
+        // To the microsecond: two in one second are two backups.
+        let path: PathBuf = folder.join(format!("hansa-{}.redb", now.as_micros()));
         self.tree.context.store.backup(&path).await.map_err(|error| {
             tracing::warn!(%error, "backup failed");
             Unavailable::Storage
