@@ -112,38 +112,22 @@ pub(crate) struct VulnerabilityAnswer {
 
 pub(crate) async fn take_compliance(mut request: Request, site: SiteId) -> Result<Answer, Problem> {
     let body: ComplianceBody = json::parse(&request.signed(site).await?)?;
-    match request.federation.ingest_report(site, Report::Compliance(body.into())).await? {
-        ReportAnswer::Compliance(rollup) => {
-            let now = request.federation.now();
-            Answer::ok(&ComplianceAnswer {
-                licensed: Licensed,
-                rollup: ComplianceItem::new(site, None, &rollup, now),
-            })
-        }
-        other @ (ReportAnswer::Vulnerabilities(_)
-        | ReportAnswer::Command(_)
-        | ReportAnswer::Policy(_)
-        | ReportAnswer::Lease(_)) => Err(Problem::internal(&format!("a score was answered by {other:?}"))),
-    }
+    let answer = request.federation.ingest_report(site, Report::Compliance(body.into())).await?;
+    let ReportAnswer::Compliance(rollup) = answer else { return Err(answered_otherwise(&answer)) };
+    let rollup = ComplianceItem::new(site, None, &rollup, request.federation.now());
+    Answer::ok(&ComplianceAnswer { licensed: Licensed, rollup })
 }
 
 pub(crate) async fn take_vulnerabilities(mut request: Request, site: SiteId) -> Result<Answer, Problem> {
     let body: VulnerabilityBody = json::parse(&request.signed(site).await?)?;
-    match request.federation.ingest_report(site, Report::Vulnerabilities(body.into())).await? {
-        ReportAnswer::Vulnerabilities(rollup) => {
-            let now = request.federation.now();
-            Answer::ok(&VulnerabilityAnswer {
-                licensed: Licensed,
-                rollup: VulnerabilityItem::new(site, None, &rollup, now),
-            })
-        }
-        other @ (ReportAnswer::Compliance(_)
-        | ReportAnswer::Command(_)
-        | ReportAnswer::Policy(_)
-        | ReportAnswer::Lease(_)) => {
-            Err(Problem::internal(&format!("counted findings were answered by {other:?}")))
-        }
-    }
+    let answer = request.federation.ingest_report(site, Report::Vulnerabilities(body.into())).await?;
+    let ReportAnswer::Vulnerabilities(rollup) = answer else { return Err(answered_otherwise(&answer)) };
+    let rollup = VulnerabilityItem::new(site, None, &rollup, request.federation.now());
+    Answer::ok(&VulnerabilityAnswer { licensed: Licensed, rollup })
+}
+
+fn answered_otherwise(answer: &ReportAnswer) -> Problem {
+    Problem::internal(&format!("a rollup was answered by {answer:?}"))
 }
 
 /// How many sites an answer covers, and which of them say nothing.
