@@ -79,6 +79,25 @@ impl Tree {
         Ok(())
     }
 
+    /// Dials the coordinator elsewhere from now on; returns once that is on disk. It is held to the key that was
+    /// pinned at the enrollment, so nobody else can take its place.
+    pub(crate) async fn relocate_coordinator(
+        &self,
+        operator: &Operator,
+        coordinator_url: &str,
+        quic_address: Option<String>,
+    ) -> Result<(), EnrollError> {
+        let url = checked_url(coordinator_url)?;
+        let details = [("coordinator_url", url.as_str().into())];
+        let mut batch = Batch::new();
+        batch.audit(self.context.audit_node("coordinator_relocated", Some(operator), details));
+        if !self.site.membership.relocate(url, quic_address, batch).await? {
+            return Err(EnrollError::NotEnrolled);
+        }
+        self.site.uplink.cast(UplinkMessage::Dial);
+        Ok(())
+    }
+
     async fn join(
         &self,
         operator: &Operator,
@@ -200,8 +219,7 @@ impl Tree {
 
 fn check(request: EnrollRequest) -> Result<Checked, EnrollError> {
     let invalid = |reason: &dyn std::fmt::Display| EnrollError::Invalid(reason.to_string());
-    let url = hansa_model::site::site_url(&request.coordinator_url)
-        .map_err(|error| invalid(&format!("coordinator_url: {error}")))?;
+    let url = checked_url(&request.coordinator_url)?;
     let token = Secret::new(request.enrollment_token.expose().trim().to_owned());
     if token.expose().is_empty() {
         return Err(invalid(&"enrollment_token must not be blank"));
@@ -218,8 +236,13 @@ fn check(request: EnrollRequest) -> Result<Checked, EnrollError> {
         .map(registry::sync_interval)
         .transpose()
         .map_err(|error| invalid(&error))?;
-    let url = url.trim_end_matches('/').to_owned();
     Ok(Checked { url, token, key, quic_address: request.quic_address, interval })
+}
+
+fn checked_url(coordinator_url: &str) -> Result<String, EnrollError> {
+    let url = hansa_model::site::site_url(coordinator_url)
+        .map_err(|error| EnrollError::Invalid(format!("coordinator_url: {error}")))?;
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 fn verify_coordinator(key: &PublicKey, certificate: &str, proof: &str) -> Result<(), EnrollError> {

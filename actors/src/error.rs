@@ -448,6 +448,9 @@ pub enum EnrollError {
     /// Member of another federation.
     #[error("this site is enrolled with {0}: leave that federation first")]
     OtherCoordinator(String),
+    /// There is no membership whose coordinator could have moved.
+    #[error("this site is not enrolled: join a federation first")]
+    NotEnrolled,
     /// The coordinator's proof does not verify.
     #[error(
         "the coordinator's identity proof does not verify against the key you gave: compare the fingerprints, then try again"

@@ -86,6 +86,21 @@ impl Membership {
         Ok(())
     }
 
+    /// Notes where the coordinator is reached from now on, with whatever else belongs to the same step. False
+    /// without a membership, and then nothing is stored.
+    pub(crate) async fn relocate(
+        &self,
+        coordinator_url: String,
+        quic_address: Option<String>,
+        batch: Batch,
+    ) -> Result<bool, Unavailable> {
+        let _changing = self.changing.lock().await;
+        let Some(enrollment) = self.enrolled() else { return Ok(false) };
+        let moved = Enrollment { coordinator_url, quic_address, ..(*enrollment).clone() };
+        self.put(moved, batch).await?;
+        Ok(true)
+    }
+
     async fn put(&self, enrollment: Enrollment, mut batch: Batch) -> Result<(), Unavailable> {
         batch.put::<table::Enrollments>(SELF, &enrollment);
         self.context.commit(Lane::Control, batch).await?;

@@ -601,6 +601,7 @@ impl From<EnrollError> for Problem {
         match error {
             EnrollError::Invalid(_) => Self::new(Code::InvalidValue, detail),
             EnrollError::OtherCoordinator(_) => Self::new(Code::OtherCoordinator, detail),
+            EnrollError::NotEnrolled => Self::new(Code::NotEnrolled, detail),
             EnrollError::CoordinatorIdentity => Self::new(Code::CoordinatorIdentity, detail),
             EnrollError::Unreachable(_) => Self::new(Code::CoordinatorUnreachable, detail),
             EnrollError::Refused(_) => Self::new(Code::CoordinatorRefused, detail),

@@ -311,13 +311,10 @@ fn tell_what_stays(memory: &Memory, wanted: &Memory, args: &DevArgs) {
 
 /// Starts every node at once; the first failure is the answer.
 async fn start_members(folder: &Path, memory: &Memory) -> Result<(Member, Vec<Member>), Failure> {
-    let coordinator_ports = memory.coordinator.unwrap_or_default();
+    let mut coordinator_ports = memory.coordinator.unwrap_or_default();
     if let Some(port) = taken(coordinator_ports) {
-        return Err(Failure::new(
-            Exit::Conflict,
-            format!("port {port}, where the sites of {} know their coordinator, is in use", folder.display()),
-        )
-        .next("stop the other process, or hansa dev --data-dir with a new folder"));
+        note(&format!("port {port} is in use: the coordinator takes another, and its sites are told"));
+        coordinator_ports = Ports::default();
     }
     let mut starting = JoinSet::new();
     let whole = folder.to_owned();
@@ -366,8 +363,12 @@ async fn join_all(coordinator: &Member, members: Vec<Member>) -> Result<Vec<Site
     let mut joining = JoinSet::new();
     for (number, member) in members.into_iter().enumerate() {
         let client = coordinator.client.clone();
+        let address = json!({
+            "coordinator_url": coordinator.node.url(),
+            "quic_address": coordinator.node.quic(),
+        });
         joining.spawn(async move {
-            let site_id = join(&client, &member, number).await;
+            let site_id = join(&client, &address, &member, number).await;
             site_id.map(|site_id| (number, Site { member, site_id }))
         });
     }
@@ -379,8 +380,13 @@ async fn join_all(coordinator: &Member, members: Vec<Member>) -> Result<Vec<Site
     Ok(sites.into_iter().map(|(_, site)| site).collect())
 }
 
-/// Invites the site and lets it join, unless it is a member already. Answers its id.
-async fn join(coordinator: &Client, member: &Member, number: usize) -> Result<String, Failure> {
+/// Invites the site and lets it join; a member already is told where its coordinator is now. Answers its id.
+async fn join(
+    coordinator: &Client,
+    address: &Value,
+    member: &Member,
+    number: usize,
+) -> Result<String, Failure> {
     let site = &member.client;
     let status = site.get("/api/v1/federation/site/enrollment-status", &[]).await?;
     let site_id = status.json.pointer("/coordinator/site_id").and_then(Value::as_str).map(str::to_owned);
@@ -389,6 +395,10 @@ async fn join(coordinator: &Client, member: &Member, number: usize) -> Result<St
         coordinator
             .send_json(Method::PATCH, &format!("/api/v1/federation/sites/{site_id}"), Some(&body))
             .await?;
+        let known = |member| status.json.pointer(&format!("/coordinator/{member}"));
+        if ["coordinator_url", "quic_address"].iter().any(|member| known(member) != address.get(member)) {
+            site.send_json(Method::PUT, "/api/v1/site/coordinator", Some(address)).await?;
+        }
         return Ok(site_id);
     }
     let invitation = invite(coordinator, member, number).await?;

@@ -1,5 +1,6 @@
 //! `hansa dev`: a federation in one process that a stranger can try, and find again.
 
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -74,4 +75,32 @@ async fn development_federation_is_searchable_when_it_says_so_and_carries_on_aft
         sites.iter().map(|site| text(&site["site_id"]).to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&again), ids(&ready));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn development_federation_moves_when_the_coordinator_s_port_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, before) = start(folder.path()).await;
+    interrupt(child).await;
+    let url = text(&before["coordinator"]["url"]);
+    let quic: SocketAddr = text(&before["coordinator"]["quic"]).parse().unwrap();
+    let _http = TcpListener::bind(url.strip_prefix("http://").unwrap()).unwrap();
+    let _quic = UdpSocket::bind(quic).unwrap();
+
+    let (child, after) = start(folder.path()).await;
+
+    assert_ne!(text(&after["coordinator"]["url"]), url);
+    for (site, was) in after["sites"].as_array().unwrap().iter().zip(before["sites"].as_array().unwrap()) {
+        let own = Api::new(text(&site["url"])).bearer(text(&site["token"]));
+        let status = own.get("/api/v1/federation/site/enrollment-status").await.licensed();
+        assert_eq!(site["site_id"], was["site_id"]);
+        assert_eq!(status["coordinator"]["coordinator_url"], after["coordinator"]["url"]);
+        assert_eq!(status["coordinator"]["quic_address"], after["coordinator"]["quic"]);
+        eventually("the site is linked again", async || {
+            let status = own.get("/api/v1/federation/site/sync-status").await.licensed();
+            (status["state"] == "online").then_some(())
+        })
+        .await;
+    }
+    interrupt(child).await;
 }

@@ -44,6 +44,9 @@ async fn run(node: &TestNode) -> Schemathesis {
         .variable("REFRESH_TOKEN", login(node).await)
         .dictionary("api_keys", &[id(&key["api_key"])])
         .dictionary("users", &["ada@example.com".to_owned()])
+        // Nobody outside is called.
+        .dictionary("closed_urls", &["http://127.0.0.1:9".to_owned()])
+        .dictionary("closed_addresses", &["127.0.0.1:9".to_owned()])
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -447,6 +447,29 @@ async fn oldest_payloads_are_dropped_by_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn site_is_told_where_its_coordinator_has_moved() {
+    const PATH: &str = "/api/v1/site/coordinator";
+    let (site, _coordinator, _) = enrolled().await;
+    let stranger = TestNode::start(Role::Site).await;
+    let body = json!({"coordinator_url": "http://127.0.0.1:9/", "quic_address": "127.0.0.1:9"});
+
+    let moved = site.api().put(PATH, &body).await.licensed();
+
+    assert_eq!(moved["status"], "enrolled");
+    assert_eq!(moved["coordinator"]["coordinator_url"], "http://127.0.0.1:9");
+    assert_eq!(moved["coordinator"]["quic_address"], "127.0.0.1:9");
+    assert_eq!(site.api().get("/api/v1/federation/site/enrollment-status").await.licensed(), moved);
+    let entries = site.api().get("/api/v1/federation/audit?operation=coordinator_relocated").await.licensed();
+    assert_eq!(entries["entries"][0]["details"], json!({"coordinator_url": "http://127.0.0.1:9"}));
+    site.api().put(PATH, &json!({"coordinator_url": "hq"})).await.refused(400, "invalid_value");
+    site.api().put(PATH, &json!({})).await.refused(400, "invalid_body");
+    site.anonymous().put(PATH, &json!([])).await.refused(401, "token_missing");
+    stranger.api().put(PATH, &body).await.refused(409, "not_enrolled");
+    let coordinator = TestNode::start(Role::Coordinator).await;
+    coordinator.api().put(PATH, &body).await.refused(409, "wrong_role");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn site_that_left_forgets_its_coordinator_and_can_join_another() {
     let (site, first, _) = enrolled().await;
     let id = new_id();

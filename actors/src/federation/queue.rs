@@ -1,4 +1,4 @@
-//! The facade's part about a site's queue and the end of its membership.
+//! The facade's part about a site's queue, where its coordinator is, and the end of its membership.
 
 use hansa_model::enrollment::{Enrollment, Role};
 use hansa_model::limits::sync as limits;
@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::Federation;
-use crate::error::{InventoryError, LeaveError, Unavailable};
+use crate::error::{EnrollError, InventoryError, LeaveError, Unavailable};
 use crate::inbox::InboxMessage;
 use crate::sync_queue::SyncQueueMessage;
 use crate::uplink::{self, UplinkMessage};
-use crate::view::DeadLetter;
+use crate::view::{DeadLetter, MembershipView};
 
 impl Federation {
     /// The oldest `limit` entries that the coordinator refused for good, with the ids that name them.
@@ -55,6 +55,22 @@ impl Federation {
         let audit = Some(self.tree.context.audit_node("sync_queue_purged", Some(operator), []));
         let message = |reply| SyncQueueMessage::Purge { keep_newest, audit, reply };
         Ok(self.tree.site.queue.call(message).await??)
+    }
+
+    /// Dials the coordinator at another address from now on: it has moved, and its identity key with it. Durable
+    /// on return; the uplink then dials by itself.
+    ///
+    /// # Errors
+    /// See [`EnrollError`]: a value is malformed, or the site is not enrolled.
+    pub async fn relocate_coordinator(
+        &self,
+        operator: &Operator,
+        coordinator_url: &str,
+        quic_address: Option<String>,
+    ) -> Result<MembershipView, EnrollError> {
+        self.require(Role::Site)?;
+        self.tree.relocate_coordinator(operator, coordinator_url, quic_address).await?;
+        Ok(self.membership())
     }
 
     /// Leaves the federation: tells the coordinator over QUIC if it can be reached, then forgets the membership

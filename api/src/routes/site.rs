@@ -86,6 +86,14 @@ pub(super) static ROUTES: &[Route] = &[
         "Leaves the federation",
     )
     .ok(schema::<membership::LeaveAnswer>()),
+    Route::new(
+        Put,
+        "/api/v1/site/coordinator",
+        Operator(Scope::SiteWrite, act!(membership::relocate, as operator)),
+        "Dials the coordinator at another address: it has moved, with its identity key",
+    )
+    .json(schema::<membership::CoordinatorAddressBody>())
+    .ok(schema::<membership::MembershipAnswer>()),
     // What the coordinator pushes to this site, and what it holds of it (contract B7).
     Route::new(
         Post,

@@ -54,6 +54,18 @@ impl From<EnrollBody> for EnrollRequest {
     }
 }
 
+/// Where the coordinator is reached from now on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = CoordinatorAddress)]
+pub(crate) struct CoordinatorAddressBody {
+    /// Its base URL.
+    coordinator_url: String,
+    /// Where it takes QUIC, `host:port`; absent for an HTTP peer.
+    #[serde(default)]
+    quic_address: Option<String>,
+}
+
 /// The site's own membership.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MembershipAnswer {
@@ -189,6 +201,12 @@ pub(crate) async fn enroll(mut request: Request, operator: Arc<Operator>) -> Res
     let body: EnrollBody = request.json().await?;
     let membership = request.federation.enroll(&operator, body.into()).await?;
     Answer::ok(&MembershipAnswer::from(membership))
+}
+
+pub(crate) async fn relocate(mut request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let CoordinatorAddressBody { coordinator_url, quic_address } = request.json().await?;
+    let relocated = request.federation.relocate_coordinator(&operator, &coordinator_url, quic_address);
+    Answer::ok(&MembershipAnswer::from(relocated.await?))
 }
 
 pub(crate) fn enrollment_status(request: &Request) -> Result<Answer, Problem> {

@@ -109,6 +109,8 @@ pub enum Command {
     Received(received::ReceivedArgs),
     /// Connectors that carry out what the coordinator wants.
     Connector(received::ConnectorArgs),
+    /// Tells this site where its coordinator has moved.
+    Relocate(received::RelocateArgs),
     /// Leaves the federation.
     Leave(received::LeaveArgs),
     /// Takes a consistent copy of a running node's store.
@@ -177,6 +179,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Queue(args) => queue::run(args).await,
         Command::Received(args) => received::run(args).await,
         Command::Connector(args) => received::connectors(args).await,
+        Command::Relocate(args) => received::relocate(args).await,
         Command::Leave(args) => received::leave(args).await,
         Command::Backup(args) => store::backup(args).await,
         Command::Restore(args) => store::restore(&args),

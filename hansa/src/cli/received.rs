@@ -1,9 +1,9 @@
-//! `hansa received`, `hansa connector` and `hansa leave`: what a coordinator wants of this site, what carries it
-//! out, and the end of it.
+//! `hansa received`, `hansa connector`, `hansa relocate` and `hansa leave`: what a coordinator wants of this site,
+//! what carries it out, where the coordinator is, and the end of it.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::failure::{Exit, Failure};
@@ -48,6 +48,22 @@ pub struct ConnectorArgs {
 enum ConnectorVerb {
     /// Lists what carries out commands, policies and leases at this site, in the order of choice.
     List,
+}
+
+/// Flags of `hansa relocate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  hansa relocate https://hq.example.com --quic-address hq.example.com:7443\n\nThe coordinator \
+    must have the identity key that this site has pinned; anybody else is refused."
+)]
+pub struct RelocateArgs {
+    #[command(flatten)]
+    connection: Connection,
+    /// Base URL of the coordinator from now on.
+    url: String,
+    /// Where it takes QUIC [default: nowhere, it is spoken to over HTTP].
+    #[arg(long, value_name = "HOST:PORT")]
+    quic_address: Option<String>,
 }
 
 /// Flags of `hansa leave`.
@@ -106,6 +122,19 @@ pub(crate) async fn connectors(args: ConnectorArgs) -> Result<(), Failure> {
     let answer = access.client().get("/api/v1/site/connectors", &[]).await;
     access.close().await;
     output::list(args.connection.output, &answer?, "items", CONNECTORS)
+}
+
+pub(crate) async fn relocate(args: RelocateArgs) -> Result<(), Failure> {
+    let body = json!({"coordinator_url": args.url, "quic_address": args.quic_address});
+    let access = args.connection.open().await?;
+    let answer = access.client().send_json(Method::PUT, "/api/v1/site/coordinator", Some(&body)).await;
+    access.close().await;
+    let columns = [
+        Column { heading: "status", cell: |body| field(body, "status") },
+        Column { heading: "coordinator", cell: |body| field(&body["coordinator"], "coordinator_url") },
+        Column { heading: "quic", cell: |body| field(&body["coordinator"], "quic_address") },
+    ];
+    output::item(args.connection.output, &answer?, None, &columns)
 }
 
 pub(crate) async fn leave(args: LeaveArgs) -> Result<(), Failure> {

@@ -137,6 +137,7 @@ impl Site {
             Err(
                 error @ (EnrollError::Invalid(_)
                 | EnrollError::OtherCoordinator(_)
+                | EnrollError::NotEnrolled
                 | EnrollError::CoordinatorIdentity
                 | EnrollError::WrongRole(_)),
             ) => self.env.observer.violation(&format!("enrollment: {error}")),
