@@ -112,6 +112,10 @@ impl FrameDecoder {
         let mut frame = self.buffer.split_to(LENGTH_BYTES + length);
         frame.advance(LENGTH_BYTES + 1);
         let kind = frame.get_u16_le();
+        if self.buffer.is_empty() {
+            // An empty rest would keep the memory of what was split from it, for as long as the lane is quiet.
+            self.buffer = BytesMut::new();
+        }
         Ok(Some(Frame { kind, payload: frame.freeze() }))
     }
 

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -233,15 +235,26 @@ impl LaneReceiver {
             if let Some(frame) = self.decoder.next_frame(bytes_max)? {
                 return Ok(frame);
             }
-            let mut pieces = [const { Bytes::new() }; PIECES_MAX];
-            let count = match self.stream.read_chunks(&mut pieces).await {
-                Ok(Some(count)) => count,
+            // One piece is waited for, and what came with it taken after: most lanes are quiet for hours, and a
+            // waiting future should be small.
+            match self.stream.read_chunk(usize::MAX, true).await {
+                Ok(Some(piece)) => self.decoder.push(&piece.bytes),
                 Ok(None) => return Err(RecvError::LaneEnded),
                 Err(error) => return Err(read_error(&error)),
-            };
-            for piece in &pieces[..count] {
-                self.decoder.push(piece);
             }
+            self.take_waiting();
+        }
+    }
+
+    /// Takes what has arrived already. An end or an error comes again with the next read.
+    fn take_waiting(&mut self) {
+        let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+        // Nothing is waited for here; the next read asks again, with its own waker.
+        let mut idle = Context::from_waker(Waker::noop());
+        let taken = pin!(self.stream.read_chunks(&mut pieces)).poll(&mut idle);
+        let Poll::Ready(Ok(Some(count))) = taken else { return };
+        for piece in &pieces[..count] {
+            self.decoder.push(piece);
         }
     }
 }

@@ -56,27 +56,38 @@ fn combined(digests: &[u64]) -> u64 {
     xxh3_64(&bytes)
 }
 
-/// The leaves of one shard's rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The leaves of one shard's rows. A branch costs memory once it has a row: most sites are small.
+#[derive(Debug, Clone, Default)]
 pub(super) struct DigestTree {
-    leaves: Box<[u64]>,
+    branches: Box<Branches>,
 }
 
-impl Default for DigestTree {
+type Leaves = [u64; BRANCH_LEAVES];
+
+#[derive(Debug, Clone)]
+struct Branches([Option<Box<Leaves>>; BRANCHES]);
+
+impl Default for Branches {
     fn default() -> Self {
-        Self { leaves: vec![0; LEAVES].into_boxed_slice() }
+        Self([const { None }; BRANCHES])
     }
 }
 
 impl DigestTree {
     pub(super) fn add(&mut self, hash: u64, digest: u64) {
-        let leaf = &mut self.leaves[usize::from(leaf_of_hash(hash))];
+        let leaf = self.leaf(hash);
         *leaf = leaf.wrapping_add(digest);
     }
 
     pub(super) fn subtract(&mut self, hash: u64, digest: u64) {
-        let leaf = &mut self.leaves[usize::from(leaf_of_hash(hash))];
+        let leaf = self.leaf(hash);
         *leaf = leaf.wrapping_sub(digest);
+    }
+
+    fn leaf(&mut self, hash: u64) -> &mut u64 {
+        let leaf = usize::from(leaf_of_hash(hash));
+        let branch = &mut self.branches.0[leaf / BRANCH_LEAVES];
+        &mut branch.get_or_insert_with(|| Box::new([0; BRANCH_LEAVES]))[leaf % BRANCH_LEAVES]
     }
 
     pub(super) fn root(&self) -> u64 {
@@ -84,19 +95,19 @@ impl DigestTree {
     }
 
     pub(super) fn branches(&self) -> [u64; BRANCHES] {
-        std::array::from_fn(|branch| combined(self.leaves_of(branch)))
+        std::array::from_fn(|branch| self.branches.0[branch].as_deref().map_or(0, |leaves| combined(leaves)))
     }
 
     /// Zeros for a branch that does not exist.
-    pub(super) fn leaves(&self, branch: usize) -> [u64; BRANCH_LEAVES] {
-        if branch >= BRANCHES {
-            return [0; BRANCH_LEAVES];
-        }
-        std::array::from_fn(|leaf| self.leaves_of(branch)[leaf])
+    pub(super) fn leaves(&self, branch: usize) -> Leaves {
+        let leaves = self.branches.0.get(branch).and_then(Option::as_deref);
+        leaves.copied().unwrap_or([0; BRANCH_LEAVES])
     }
 
-    fn leaves_of(&self, branch: usize) -> &[u64] {
-        &self.leaves[branch * BRANCH_LEAVES..(branch + 1) * BRANCH_LEAVES]
+    /// Bytes on the heap.
+    pub(super) fn allocation_size(&self) -> usize {
+        let used = self.branches.0.iter().flatten().count();
+        size_of::<Branches>() + used * size_of::<Leaves>()
     }
 }
 

@@ -324,7 +324,7 @@ impl Shard {
     /// Bytes that the shard takes, give or take the allocator's own.
     pub fn memory_bytes(&self) -> usize {
         let segments: usize = self.segments().map(Segment::memory_bytes).sum();
-        segments + self.locations.allocation_size() + super::digest::LEAVES * 8 + size_of::<Self>()
+        segments + self.locations.allocation_size() + self.digests.allocation_size() + size_of::<Self>()
     }
 }
 
