@@ -9,8 +9,8 @@ use std::time::Duration;
 use hansa_model::alert::SiteHealth;
 use hansa_model::limits::sync as limits;
 use hansa_transport::wire::{
-    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Hello, Refused, Up, WIRE_VERSION,
-    Welcome,
+    Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Hello, PushRefused, Refused, Up,
+    WIRE_VERSION, Welcome,
 };
 use hansa_transport::{CloseCode, Endpoint, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError};
 use ractor::rpc::CallResult;
@@ -126,7 +126,12 @@ async fn introduce(context: &Context, coordinator: &Coordinator, link: &Link) ->
                 sender.send(&Down::NotUnderstood { kind }.encode()).await.map_err(lost)?;
             }
             Up::NotUnderstood { .. } => {}
-            Up::Batch(_) | Up::Digest(_) | Up::PushAck(_) | Up::Health(_) | Up::Held(_) => {
+            Up::Batch(_)
+            | Up::Digest(_)
+            | Up::PushAck(_)
+            | Up::PushRefused(_)
+            | Up::Health(_)
+            | Up::Held(_) => {
                 return Err(CloseCode::ProtocolError);
             }
         }
@@ -247,6 +252,11 @@ async fn serve_push(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> C
                     return CloseCode::ShuttingDown;
                 }
             }
+            Ok(Ok(Up::PushRefused(PushRefused { id, reason }))) => {
+                if site.cast(SiteMessage::PushRefused { link: number, push: id, reason }).is_err() {
+                    return CloseCode::ShuttingDown;
+                }
+            }
             Ok(Ok(Up::NotUnderstood { kind })) => debug!(kind, "the site does not know a push"),
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return CloseCode::ProtocolError,
@@ -297,7 +307,7 @@ async fn serve_ingest(
                 }
             }
             Ok(Up::Unknown { kind }) => Down::NotUnderstood { kind },
-            Ok(Up::NotUnderstood { .. } | Up::PushAck(_)) => continue,
+            Ok(Up::NotUnderstood { .. } | Up::PushAck(_) | Up::PushRefused(_)) => continue,
             Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave | Up::Health(_) | Up::Held(_)) | Err(_) => {
                 return CloseCode::ProtocolError;
             }

@@ -13,7 +13,7 @@ use hansa_model::id::{CommandId, PolicyId};
 use hansa_model::limits::inbox as limits;
 use hansa_model::machine::inbox::{self, LeaseTask, clipped};
 use hansa_model::machine::link::exponential;
-use hansa_model::push::LeasePush;
+use hansa_model::push::{LeasePush, PushContent};
 use hansa_model::received::{LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy};
 use hansa_model::report::{CommandReport, CommandReportStatus, HostResult};
 use hansa_model::{HostId, Secret};
@@ -32,7 +32,10 @@ use crate::supervision::{Handle, Tied};
 /// Everything the executor can be told.
 #[derive(Debug)]
 pub(crate) enum ExecutorMessage {
-    /// Something new is in the inbox. No answer.
+    /// A policy, a command or a word on one arrived, over the link or over HTTP. Answers once it is on disk; a
+    /// repeat has no effect. What may begin at once has begun then.
+    Receive { content: Box<PushContent>, reply: RpcReplyPort<Result<(), Unavailable>> },
+    /// Something may be due. No answer.
     Look,
     /// A moment has passed: look if anything waits for one. No answer.
     Tick,
@@ -40,7 +43,7 @@ pub(crate) enum ExecutorMessage {
     Cancel { command: CommandId },
     /// A word on a lease arrived. Answers with the state on disk: of a credential, once the connector has taken
     /// it or never will; [`Unavailable::Busy`] when it has not taken it yet, and is offered it again.
-    Lease { push: Box<LeasePush>, reply: RpcReplyPort<Result<LeaseState, Unavailable>> },
+    Lease { push: Box<LeasePush>, reply: RpcReplyPort<Result<LeaseTaken, Unavailable>> },
     /// A run of a command has something new to say.
     Progressed { report: CommandReport },
     /// A run of a command has ended.
@@ -52,6 +55,21 @@ pub(crate) enum ExecutorMessage {
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
     DangerPanic,
+}
+
+/// What became of a word on a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaseTaken {
+    pub(crate) state: LeaseState,
+    /// Why a credential will never be taken.
+    pub(crate) refused: Option<String>,
+}
+
+impl From<&ReceivedLease> for LeaseTaken {
+    fn from(row: &ReceivedLease) -> Self {
+        let refused = row.last_error.clone().filter(|_| row.state == LeaseState::Failed);
+        Self { state: row.state, refused }
+    }
 }
 
 pub(crate) struct ExecutorActor {
@@ -80,7 +98,7 @@ struct Running {
 struct Handling {
     task: LeaseTask,
     /// Who waits for the connector to take the credential.
-    waiting: Vec<RpcReplyPort<Result<LeaseState, Unavailable>>>,
+    waiting: Vec<RpcReplyPort<Result<LeaseTaken, Unavailable>>>,
     /// What is handed over, to know a repeat.
     push: Option<Box<LeasePush>>,
     _task: Tied,
@@ -128,9 +146,12 @@ impl Actor for ExecutorActor {
             ExecutorMessage::Tick if state.idle => return Ok(()),
             ExecutorMessage::Tick => {}
             ExecutorMessage::Cancel { command } => {
-                if let Some(running) = state.commands.get(&command) {
-                    running.cancel.notify_one();
-                }
+                state.cancel(command);
+                return Ok(());
+            }
+            ExecutorMessage::Receive { content, reply } => {
+                // A caller that gave up has nothing to be told.
+                let _ = reply.send(self.receive(state, &myself, content).await);
                 return Ok(());
             }
             ExecutorMessage::Lease { push, reply } => self.lease(state, &myself, push, reply).await,
@@ -144,14 +165,50 @@ impl Actor for ExecutorActor {
             #[cfg(feature = "testing")]
             ExecutorMessage::DangerPanic => panic!("asked to fail"),
         }
-        self.pass(state, &myself).await;
+        // What was done and is not on disk yet is told again.
+        let _ = self.pass(state, &myself, None).await;
         Ok(())
     }
 }
 
+impl ExecutorState {
+    fn cancel(&self, command: CommandId) {
+        if let Some(running) = self.commands.get(&command) {
+            running.cancel.notify_one();
+        }
+    }
+}
+
 impl ExecutorActor {
-    /// Tells the inbox what was done and does what it says. What the inbox could not store is told again.
-    async fn pass(&self, state: &mut ExecutorState, myself: &ActorRef<ExecutorMessage>) {
+    async fn receive(
+        &self,
+        state: &mut ExecutorState,
+        myself: &ActorRef<ExecutorMessage>,
+        content: Box<PushContent>,
+    ) -> Result<(), Unavailable> {
+        let cancelled = match &*content {
+            PushContent::CancelCommand(push) => Some(push.command_id),
+            PushContent::Policy(_)
+            | PushContent::WithdrawPolicy(_)
+            | PushContent::Command(_)
+            | PushContent::AskCommand(_)
+            | PushContent::Lease(_) => None,
+        };
+        self.pass(state, myself, Some(content)).await?;
+        if let Some(command) = cancelled {
+            state.cancel(command);
+        }
+        Ok(())
+    }
+
+    /// Tells the inbox what was done and what has arrived, and does what it says. What was done and the inbox
+    /// could not store is told again.
+    async fn pass(
+        &self,
+        state: &mut ExecutorState,
+        myself: &ActorRef<ExecutorMessage>,
+        arrived: Option<Box<PushContent>>,
+    ) -> Result<(), Unavailable> {
         let ending = state.account.ended.len();
         let account = Account {
             running: state.commands.keys().copied().collect(),
@@ -163,6 +220,7 @@ impl ExecutorActor {
                 .collect(),
             handling: state.leases.keys().cloned().collect(),
             room: (limits::COMMANDS_AT_ONCE + ending).saturating_sub(state.commands.len()),
+            arrived,
             ..state.account.clone()
         };
         let account = Box::new(account);
@@ -172,7 +230,7 @@ impl ExecutorActor {
             Ok(Err(error)) | Err(error) => {
                 debug!(%error, "what was done is not on disk yet");
                 state.idle = false;
-                return;
+                return Err(error);
             }
         };
         let done = std::mem::take(&mut state.account);
@@ -195,6 +253,7 @@ impl ExecutorActor {
             state.leases.insert(key, handling);
         }
         state.idle = orders.idle && state.commands.is_empty() && state.policies.is_empty();
+        orders.no_room.map_or(Ok(()), Err)
     }
 
     fn run_command(
@@ -286,7 +345,7 @@ impl ExecutorActor {
         state: &mut ExecutorState,
         myself: &ActorRef<ExecutorMessage>,
         push: Box<LeasePush>,
-        reply: RpcReplyPort<Result<LeaseState, Unavailable>>,
+        reply: RpcReplyPort<Result<LeaseTaken, Unavailable>>,
     ) {
         let key = push.correlation_key.clone();
         if let Some(handling) = state.leases.get_mut(&key)
@@ -331,10 +390,10 @@ impl ExecutorActor {
                         state.leases.remove(&key).filter(|older| older.task == LeaseTask::Give)
                 {
                     for waiting in older.waiting {
-                        let _ = waiting.send(Ok(row.state));
+                        let _ = waiting.send(Ok(LeaseTaken::from(&row)));
                     }
                 }
-                let _ = reply.send(Ok(row.state));
+                let _ = reply.send(Ok(LeaseTaken::from(&row)));
             }
         }
     }
@@ -389,7 +448,7 @@ impl ExecutorActor {
             return;
         };
         let waiting = std::mem::take(&mut handling.waiting);
-        let good = answer.outcome.is_ok();
+        let refused = answer.outcome.clone().err();
         let key = answer.key.clone();
         if last {
             state.leases.remove(&key);
@@ -415,11 +474,13 @@ impl ExecutorActor {
             state.account.leases = kept;
         }
         for reply in waiting {
-            let answer = match (&stored, good, last) {
-                (Err(error), ..) => Err(error.clone()),
-                (Ok(()), true, _) => Ok(LeaseState::Issued),
-                (Ok(()), false, true) => Ok(LeaseState::Failed),
-                (Ok(()), false, false) => Err(Unavailable::Busy { part: "connector" }),
+            let answer = match (&stored, &refused) {
+                (Err(error), _) => Err(error.clone()),
+                (Ok(()), None) => Ok(LeaseTaken { state: LeaseState::Issued, refused: None }),
+                (Ok(()), Some(_)) if last => {
+                    Ok(LeaseTaken { state: LeaseState::Failed, refused: refused.clone() })
+                }
+                (Ok(()), Some(_)) => Err(Unavailable::Busy { part: "connector" }),
             };
             let _ = reply.send(answer);
         }

@@ -36,17 +36,15 @@ use crate::sync_queue::{NewPayload, SyncQueueMessage};
 /// Everything the inbox can be asked.
 #[derive(Debug)]
 pub(crate) enum InboxMessage {
-    /// A policy, a command or a word on one arrived, over the link or over HTTP. Answers once it is on disk; a
-    /// repeat has no effect. A lease goes to the executor, which alone may hold its value.
-    Receive { content: Box<PushContent>, reply: RpcReplyPort<Result<(), Unavailable>> },
     /// A word on a lease arrived; the value stays with the caller. Answers, once the row is on disk, with what
     /// the connector has to do.
     LeaseArrived {
         push: Box<LeasePush>,
         reply: RpcReplyPort<Result<(ReceivedLease, LeaseTask), Unavailable>>,
     },
-    /// What the executor has done and what it could do now. Answers, once both are on disk, with what it
-    /// shall do. A command that runs in the books but not at the executor ends with an unknown outcome.
+    /// What the executor has done, what has arrived, and what it could do now. Answers, once all of that is on
+    /// disk, with what it shall do. A command that runs in the books but not at the executor ends with an
+    /// unknown outcome.
     Pass { account: Box<Account>, reply: RpcReplyPort<Result<Orders, Unavailable>> },
     /// An operator asks for a credential for a host. Answers once the request is queued.
     RequestLease {
@@ -83,6 +81,9 @@ pub(crate) struct Account {
     pub(crate) handling: BTreeSet<String>,
     /// Commands that may begin.
     pub(crate) room: usize,
+    /// A policy, a command or a word on one that has arrived. It is stored in one batch with the beginning of
+    /// what may begin; a repeat has no effect.
+    pub(crate) arrived: Option<Box<PushContent>>,
 }
 
 /// A policy's try that has ended.
@@ -113,6 +114,8 @@ pub(crate) struct Orders {
     pub(crate) take_away: Vec<(String, ReceivedLease)>,
     /// Nothing waits for a time to come: no need to ask before a notice.
     pub(crate) idle: bool,
+    /// What arrived found no room, and is not stored.
+    pub(crate) no_room: Option<Unavailable>,
 }
 
 pub(crate) struct InboxActor {
@@ -174,9 +177,6 @@ impl Actor for InboxActor {
     ) -> Result<(), ActorProcessingErr> {
         // A caller that gave up has nothing to be told; the same holds for every reply here.
         match message {
-            InboxMessage::Receive { content, reply } => {
-                let _ = reply.send(self.receive(state, &content).await);
-            }
             InboxMessage::LeaseArrived { push, reply } => {
                 let _ = reply.send(self.lease_arrived(state, &push).await);
             }
@@ -205,9 +205,17 @@ impl Actor for InboxActor {
 }
 
 impl InboxActor {
-    async fn receive(&self, state: &mut InboxState, content: &PushContent) -> Result<(), Unavailable> {
-        let now = self.context.now();
-        let mut step = Step::default();
+    /// Puts what has arrived into the step.
+    ///
+    /// # Errors
+    /// The inbox has no room for it, or what is known of it cannot be read; the step is as it was.
+    fn receive(
+        &self,
+        state: &InboxState,
+        step: &mut Step,
+        content: &PushContent,
+        now: Timestamp,
+    ) -> Result<(), Unavailable> {
         let order = state.next_order;
         match content {
             PushContent::Policy(push) => {
@@ -252,19 +260,13 @@ impl InboxActor {
                         ],
                     ));
                 }
-                self.command_step(&mut step, id, held.as_ref(), outcome);
+                self.command_step(step, id, held.as_ref(), outcome);
             }
             PushContent::CancelCommand(push) => {
                 let id = push.command_id;
                 let (spent, held) = self.remembered(state, id)?;
                 let outcome = inbox::cancel_command(memory(spent, held.as_ref()), id, now, order);
-                let runs = matches!(&outcome, CommandStep::Keep(_));
-                self.command_step(&mut step, id, held.as_ref(), outcome);
-                self.store(state, step).await?;
-                if runs {
-                    self.executor.cast(ExecutorMessage::Cancel { command: id });
-                }
-                return Ok(());
+                self.command_step(step, id, held.as_ref(), outcome);
             }
             PushContent::AskCommand(push) => {
                 let id = push.command_id;
@@ -274,13 +276,11 @@ impl InboxActor {
                     let details = [("command_id", Detail::from(id.to_string().as_str()))];
                     step.audit(self.context.audit_node("command_lost", None, details));
                 }
-                self.command_step(&mut step, id, held.as_ref(), outcome);
+                self.command_step(step, id, held.as_ref(), outcome);
             }
             // The executor has leases; nobody sends one here.
             PushContent::Lease(_) => return Err(Unavailable::Busy { part: "inbox" }),
         }
-        self.store(state, step).await?;
-        self.executor.cast(ExecutorMessage::Look);
         Ok(())
     }
 
@@ -404,6 +404,11 @@ impl InboxActor {
         let mut step = Step::default();
         self.settle(state, &mut step, &account, now);
         let mut orders = Orders::default();
+        if let Some(content) = &account.arrived {
+            // It is judged by the rows as they are after what was done.
+            self.store(state, std::mem::take(&mut step)).await?;
+            orders.no_room = self.receive(state, &mut step, content, now).err();
+        }
         self.begin_commands(state, &mut step, &mut orders, account.room, now);
         self.store(state, step).await?;
         self.clear_ended(state).await;
@@ -485,8 +490,10 @@ impl InboxActor {
         room: usize,
         now: Timestamp,
     ) {
+        let staged: BTreeMap<CommandId, ReceivedCommand> = step.commands.iter().cloned().collect();
+        let stored = state.commands.iter().filter(|(id, _)| !staged.contains_key(id));
         let mut queued: Vec<(&CommandId, &ReceivedCommand)> =
-            state.commands.iter().filter(|(_, row)| row.state == CommandState::Queued).collect();
+            stored.chain(&staged).filter(|(_, row)| row.state == CommandState::Queued).collect();
         queued.sort_unstable_by_key(|(_, row)| row.order);
         for (id, held) in queued {
             let full = orders.commands.len() >= room;

@@ -128,6 +128,8 @@ pub(crate) enum SiteMessage {
     Lease { offer: Box<LeaseOffer> },
     /// The site has a push on its disk. No answer.
     Taken { link: u64, push: u64 },
+    /// The site will never take a push. No answer.
+    PushRefused { link: u64, push: u64, reason: String },
     /// A post to an HTTP peer is over. No answer.
     Posted { push: u64, outcome: Posted },
     /// Look whether a push, a checkpoint, a merge or retention is due. No answer.
@@ -406,6 +408,12 @@ impl Actor for SiteActor {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     // What is not stored now is sent again.
                     let _ = self.taken(state, push).await;
+                    self.pump(state, &myself);
+                }
+            }
+            SiteMessage::PushRefused { link, push, reason } => {
+                if state.link.as_ref().is_some_and(|live| live.number == link) {
+                    self.push_refused(state, push, &reason);
                     self.pump(state, &myself);
                 }
             }

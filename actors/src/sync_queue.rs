@@ -3,6 +3,10 @@
 //! Shell around `machine::outbox`. The inventory log is the queue of host changes; other payloads wait in
 //! a table, the latest per deduplication key. A batch is frozen on disk with its number before its first
 //! attempt, and taken out only by an acknowledgement that names its position.
+//!
+//! An acknowledgement itself may be lost in a crash: the batch is still frozen then, and the coordinator
+//! names its position at the next link. So it is written with whatever comes next, and costs no sync of its
+//! own while anything does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use hansa_model::directory::digest;
 use hansa_model::host::{HostChange, HostEntry};
 use hansa_model::limits::sync as limits;
 use hansa_model::machine::link;
-use hansa_model::machine::outbox::{Cursor, Frozen, Outbox, Standing};
+use hansa_model::machine::outbox::{Cursor, Cut, Frozen, Outbox, Standing};
 use hansa_model::report::payload_type as types;
 use hansa_model::sync::{BatchHeader, BatchRefusal, Items, Payload, Position};
 use hansa_model::{HostId, Timestamp};
@@ -29,6 +33,7 @@ use crate::context::Context;
 use crate::directory::SharedShard;
 use crate::error::Unavailable;
 use crate::persistence::{Fold as _, InventoryFold, plain};
+use crate::supervision::Tied;
 use crate::view::QueueView;
 
 const CURSOR: &str = "cursor";
@@ -65,7 +70,7 @@ pub(crate) enum SyncQueueMessage {
     OpensHistory { reply: RpcReplyPort<bool> },
     /// The batch to send now, frozen on disk; none when nothing waits.
     Next { reply: RpcReplyPort<Result<Option<(BatchHeader, Bytes)>, Unavailable>> },
-    /// The coordinator acknowledged. Answers once the batch is taken out.
+    /// The coordinator acknowledged. The batch is taken out; the disk follows with the next write, or soon.
     Acknowledged { position: Position, reply: RpcReplyPort<Result<(), Unavailable>> },
     /// The coordinator refused. Answers once this side's consequences are on disk.
     Refused { refusal: BatchRefusal, position: Position, reply: RpcReplyPort<Result<(), Unavailable>> },
@@ -86,6 +91,8 @@ pub(crate) enum SyncQueueMessage {
     Requeue { orders: Option<Vec<u64>>, audit: AuditDraft, reply: RpcReplyPort<Result<u64, Unavailable>> },
     /// Drops queued payloads but the newest; host changes stay. Answers with how many, once that is on disk.
     Purge { keep_newest: u64, audit: Option<AuditDraft>, reply: RpcReplyPort<Result<u64, Unavailable>> },
+    /// Brings acknowledgements to the disk that nothing else has taken along. No answer.
+    Settle,
     /// Fails on purpose, to show that only this actor restarts.
     #[cfg(feature = "testing")]
     DangerPanic,
@@ -132,6 +139,32 @@ pub(crate) struct SyncQueueState {
     recorded: BTreeMap<u64, Timestamp>,
     /// The coordinator that is linked now reads payloads in batches.
     payloads: bool,
+    /// What an acknowledgement has taken out and the disk still has.
+    owed: Option<Owed>,
+}
+
+/// Queue entries to be deleted, by order and key, beside the frozen batch; the cursor goes along.
+struct Owed {
+    entries: Vec<(u64, String)>,
+    /// Ends the wait for a write that takes it along.
+    _timer: Tied,
+}
+
+impl SyncQueueState {
+    /// A batch that takes along what is owed. Every commit of this actor is made of one.
+    fn batch(&self) -> Batch {
+        let mut batch = Batch::new();
+        self.settle_in(&mut batch);
+        batch
+    }
+
+    fn settle_in(&self, batch: &mut Batch) {
+        let Some(owed) = &self.owed else { return };
+        batch.put::<table::Outbox>(CURSOR, &plain(self.outbox.cursor())).delete::<table::Outbox>(FROZEN);
+        for (order, key) in &owed.entries {
+            batch.delete::<table::Queue>(order).delete::<table::QueueKeys>(key.as_str());
+        }
+    }
 }
 
 impl Actor for SyncQueueActor {
@@ -151,7 +184,7 @@ impl Actor for SyncQueueActor {
 
     async fn handle(
         &self,
-        _myself: ActorRef<SyncQueueMessage>,
+        myself: ActorRef<SyncQueueMessage>,
         message: SyncQueueMessage,
         state: &mut SyncQueueState,
     ) -> Result<(), ActorProcessingErr> {
@@ -163,6 +196,9 @@ impl Actor for SyncQueueActor {
                 self.wake.notify_one();
             }
             SyncQueueMessage::Reload => {
+                // What is read again should be what was acknowledged. A disk that takes nothing now leaves it to
+                // the next link.
+                self.settle(&myself, state).await;
                 // The process, and so the epoch, stays the same.
                 let epoch = state.outbox.epoch();
                 let payloads = state.payloads;
@@ -182,7 +218,7 @@ impl Actor for SyncQueueActor {
             }
             SyncQueueMessage::Standing { position, payloads, reply } => {
                 state.payloads = payloads;
-                let _ = reply.send(self.stand(state, &position).await);
+                let _ = reply.send(self.stand(&myself, state, &position).await);
             }
             SyncQueueMessage::OpensHistory { reply } => {
                 let _ = reply.send(state.outbox.must_reset());
@@ -191,10 +227,10 @@ impl Actor for SyncQueueActor {
                 let _ = reply.send(self.next(state).await);
             }
             SyncQueueMessage::Acknowledged { position, reply } => {
-                let _ = reply.send(self.acknowledged(state, &position).await);
+                let _ = reply.send(self.acknowledged(&myself, state, &position).await);
             }
             SyncQueueMessage::Refused { refusal, position, reply } => {
-                let _ = reply.send(self.refused(state, refusal, &position).await);
+                let _ = reply.send(self.refused(&myself, state, refusal, &position).await);
             }
             SyncQueueMessage::Compare { reply } => {
                 let _ = reply.send(self.compare(state));
@@ -222,6 +258,7 @@ impl Actor for SyncQueueActor {
             SyncQueueMessage::Purge { keep_newest, audit, reply } => {
                 let _ = reply.send(self.purge(state, keep_newest, audit).await);
             }
+            SyncQueueMessage::Settle => self.settle(&myself, state).await,
             #[cfg(feature = "testing")]
             SyncQueueMessage::DangerPanic => panic!("asked to fail"),
         }
@@ -248,7 +285,7 @@ impl SyncQueueActor {
             recorded.insert(position, now);
         })?;
         let entries = view.all::<table::Queue>(..)?.into_iter().collect();
-        Ok(SyncQueueState { outbox, entries, recorded, payloads: false })
+        Ok(SyncQueueState { outbox, entries, recorded, payloads: false, owed: None })
     }
 
     /// Shows readers what waits. Exact: hosts whose last change is not acknowledged, and queued payloads.
@@ -281,6 +318,7 @@ impl SyncQueueActor {
         mut batch: Batch,
         lane: Lane,
     ) -> Result<(), Unavailable> {
+        state.settle_in(&mut batch);
         let mut staged: BTreeMap<u64, QueueEntry> = BTreeMap::new();
         for NewPayload { payload_type, dedup_key, body } in payloads {
             let replaced =
@@ -308,116 +346,164 @@ impl SyncQueueActor {
                 .put::<table::QueueKeys>(entry.dedup_key.as_str(), &order);
             staged.insert(order, entry);
         }
-        self.context.commit(lane, batch).await?;
+        // A report is waited for: where nothing else waits, its batch is frozen with it, in one sync.
+        let alone = lane == Lane::Push && state.outbox.is_level();
+        let frozen = if alone { self.number(state, &staged) } else { None };
+        if let Some((frozen, _)) = &frozen {
+            batch.put::<table::Outbox>(FROZEN, &plain(frozen));
+        }
+        self.commit(state, lane, batch).await?;
         state.entries.append(&mut staged);
+        if let Some((frozen, cut)) = frozen {
+            state.outbox.freeze(frozen, &cut.leaves);
+        }
         Ok(())
     }
 
-    async fn stand(&self, state: &mut SyncQueueState, position: &Position) -> Result<(), Unavailable> {
+    /// Stores a batch, and with it what was owed.
+    async fn commit(&self, state: &mut SyncQueueState, lane: Lane, batch: Batch) -> Result<(), Unavailable> {
+        self.context.commit(lane, batch).await?;
+        state.owed = None;
+        Ok(())
+    }
+
+    /// Brings to the disk what is owed to it.
+    async fn settle(&self, myself: &ActorRef<SyncQueueMessage>, state: &mut SyncQueueState) {
+        if state.owed.is_none() {
+            return;
+        }
+        let batch = state.batch();
+        if self.commit(state, Lane::Ingest, batch).await.is_err() {
+            // A disk that takes nothing now: with the next write, or after another wait.
+            self.owe(myself, state, Vec::new());
+        }
+    }
+
+    /// Notes entries that an acknowledgement has taken out.
+    fn owe(
+        &self,
+        myself: &ActorRef<SyncQueueMessage>,
+        state: &mut SyncQueueState,
+        entries: Vec<(u64, String)>,
+    ) {
+        let mut all = state.owed.take().map(|owed| owed.entries).unwrap_or_default();
+        all.extend(entries);
+        let myself = myself.clone();
+        let timer = Tied::spawn(async move {
+            tokio::time::sleep(limits::SETTLE_WAIT).await;
+            // An actor that is gone reads the frozen batch again.
+            let _ = myself.cast(SyncQueueMessage::Settle);
+        });
+        state.owed = Some(Owed { entries: all, _timer: timer });
+    }
+
+    async fn stand(
+        &self,
+        myself: &ActorRef<SyncQueueMessage>,
+        state: &mut SyncQueueState,
+        position: &Position,
+    ) -> Result<(), Unavailable> {
         match state.outbox.standing(position) {
             Standing::Level | Standing::Resend => Ok(()),
-            Standing::Settled => self.acknowledged(state, position).await,
+            Standing::Settled => self.acknowledged(myself, state, position).await,
             Standing::Diverged => {
                 warn!("coordinator and site hold different histories: comparing digests and repairing");
-                let mut batch = Batch::new();
-                batch.delete::<table::Outbox>(FROZEN);
-                self.context.commit(Lane::Control, batch).await?;
-                state.outbox.diverged(self.context.entropy.u64());
-                Ok(())
+                self.diverge(state).await
             }
         }
+    }
+
+    /// Drops the batch under way and opens a new history with the next.
+    async fn diverge(&self, state: &mut SyncQueueState) -> Result<(), Unavailable> {
+        let mut batch = state.batch();
+        batch.delete::<table::Outbox>(FROZEN);
+        self.commit(state, Lane::Control, batch).await?;
+        state.outbox.diverged(self.context.entropy.u64());
+        Ok(())
     }
 
     async fn next(&self, state: &mut SyncQueueState) -> Result<Option<(BatchHeader, Bytes)>, Unavailable> {
         if let Some(frozen) = state.outbox.frozen() {
             return Ok(Some((frozen.header, Bytes::from(frozen.payload.clone()))));
         }
-        let (items, cut, entries) = {
-            let shard = self.shard.read();
-            let leaf_rows = (shard.len() / digest::LEAVES).max(1);
-            let Some(cut) = state.outbox.cut(limits::BATCH_ROWS_MAX, |_| leaf_rows) else { return Ok(None) };
-            let row = |host: &HostId| shard.get(*host).map_or(HostChange::Remove(*host), HostChange::Upsert);
-            let mut items = Items::<String> {
-                changes: cut.hosts.iter().map(row).collect(),
-                leaves: shard.hosts_in_leaves(&cut.leaves),
-                ..Items::default()
-            };
-            let repaired: Vec<HostId> = items.leaves.iter().flat_map(|leaf| leaf.hosts.clone()).collect();
-            items.changes.extend(repaired.iter().map(row));
-            let entries = take_entries(state, &mut items);
-            (items, cut, entries)
-        };
-        let empty = items.changes.is_empty()
-            && items.leaves.is_empty()
-            && entries.is_empty()
-            && !state.outbox.must_reset();
-        if empty {
-            return Ok(None);
-        }
-        let frozen = state.outbox.number(&cut, plain(&items), entries);
-        let mut batch = Batch::new();
+        let Some((frozen, cut)) = self.number(state, &BTreeMap::new()) else { return Ok(None) };
+        let mut batch = state.batch();
         batch.put::<table::Outbox>(FROZEN, &plain(&frozen));
-        self.context.commit(Lane::Ingest, batch).await?;
+        self.commit(state, Lane::Ingest, batch).await?;
         let next = (frozen.header, Bytes::from(frozen.payload.clone()));
         state.outbox.freeze(frozen, &cut.leaves);
         Ok(Some(next))
     }
 
-    async fn acknowledged(&self, state: &mut SyncQueueState, position: &Position) -> Result<(), Unavailable> {
-        let (Some(cursor), Some(frozen)) = (state.outbox.settled(position), state.outbox.frozen()) else {
-            // A late answer to a batch that is no longer under way.
-            return self.stand_anew(state, position).await;
+    /// The next batch, with its number, of what waits and of entries that are about to; none when nothing
+    /// does.
+    fn number(&self, state: &SyncQueueState, staged: &BTreeMap<u64, QueueEntry>) -> Option<(Frozen, Cut)> {
+        let shard = self.shard.read();
+        let leaf_rows = (shard.len() / digest::LEAVES).max(1);
+        let cut = state.outbox.cut(limits::BATCH_ROWS_MAX, |_| leaf_rows)?;
+        let row = |host: &HostId| shard.get(*host).map_or(HostChange::Remove(*host), HostChange::Upsert);
+        let mut items = Items::<String> {
+            changes: cut.hosts.iter().map(row).collect(),
+            leaves: shard.hosts_in_leaves(&cut.leaves),
+            ..Items::default()
         };
-        let mut batch = Batch::new();
-        batch.put::<table::Outbox>(CURSOR, &plain(&cursor)).delete::<table::Outbox>(FROZEN);
-        let sent: Vec<u64> = frozen
-            .entries
-            .iter()
-            .filter(|(order, version)| {
-                state.entries.get(order).is_some_and(|entry| entry.version == *version)
-            })
-            .map(|(order, _)| *order)
-            .collect();
-        for order in &sent {
-            batch.delete::<table::Queue>(order);
-            batch.delete::<table::QueueKeys>(state.entries[order].dedup_key.as_str());
+        let repaired: Vec<HostId> = items.leaves.iter().flat_map(|leaf| leaf.hosts.clone()).collect();
+        items.changes.extend(repaired.iter().map(row));
+        drop(shard);
+        let kept = state.entries.iter().filter(|(order, _)| !staged.contains_key(order));
+        let waiting: BTreeMap<&u64, &QueueEntry> = kept.chain(staged).collect();
+        let entries = take_entries(waiting, state.payloads, &mut items);
+        let empty = items.changes.is_empty()
+            && items.leaves.is_empty()
+            && entries.is_empty()
+            && !state.outbox.must_reset();
+        if empty {
+            return None;
         }
-        self.context.commit(Lane::Ingest, batch).await?;
-        state.outbox.settle(cursor);
-        state.recorded.retain(|position, _| *position > cursor.floor);
-        for order in sent {
-            state.entries.remove(&order);
-        }
-        Ok(())
+        Some((state.outbox.number(&cut, plain(&items), entries), cut))
     }
 
-    /// An acknowledgement that fits no batch under way says where the coordinator stands, nothing more.
-    async fn stand_anew(&self, state: &mut SyncQueueState, position: &Position) -> Result<(), Unavailable> {
-        if state.outbox.standing(position) == Standing::Diverged {
-            state.outbox.diverged(self.context.entropy.u64());
-            let mut batch = Batch::new();
-            batch.delete::<table::Outbox>(FROZEN);
-            self.context.commit(Lane::Control, batch).await?;
+    async fn acknowledged(
+        &self,
+        myself: &ActorRef<SyncQueueMessage>,
+        state: &mut SyncQueueState,
+        position: &Position,
+    ) -> Result<(), Unavailable> {
+        let (Some(cursor), Some(frozen)) = (state.outbox.settled(position), state.outbox.frozen()) else {
+            // A late answer to a batch that is no longer under way says where the coordinator stands.
+            if state.outbox.standing(position) == Standing::Diverged {
+                self.diverge(state).await?;
+            }
+            return Ok(());
+        };
+        let mut sent = Vec::new();
+        for (order, version) in &frozen.entries {
+            if let Some(entry) = state.entries.get(order).filter(|entry| entry.version == *version) {
+                sent.push((*order, entry.dedup_key.clone()));
+            }
         }
+        for (order, _) in &sent {
+            state.entries.remove(order);
+        }
+        state.outbox.settle(cursor);
+        state.recorded.retain(|position, _| *position > cursor.floor);
+        self.owe(myself, state, sent);
         Ok(())
     }
 
     async fn refused(
         &self,
+        myself: &ActorRef<SyncQueueMessage>,
         state: &mut SyncQueueState,
         refusal: BatchRefusal,
         position: &Position,
     ) -> Result<(), Unavailable> {
         match refusal {
             BatchRefusal::Unavailable => Ok(()),
-            BatchRefusal::Gap => self.stand(state, position).await,
+            BatchRefusal::Gap => self.stand(myself, state, position).await,
             BatchRefusal::Diverged | BatchRefusal::Malformed => {
                 info!(?refusal, "batch refused, opening a new history");
-                let mut batch = Batch::new();
-                batch.delete::<table::Outbox>(FROZEN);
-                self.context.commit(Lane::Control, batch).await?;
-                state.outbox.diverged(self.context.entropy.u64());
-                Ok(())
+                self.diverge(state).await
             }
         }
     }
@@ -475,12 +561,12 @@ impl SyncQueueActor {
         if count == 0 {
             return Ok(0);
         }
-        let mut batch = Batch::new();
+        let mut batch = state.batch();
         for (order, entry) in &revived {
             batch.put::<table::Queue>(order, entry);
         }
         batch.audit(counted(audit, count));
-        self.context.commit(Lane::Operator, batch).await?;
+        self.commit(state, Lane::Operator, batch).await?;
         state.entries.extend(revived);
         Ok(count)
     }
@@ -497,7 +583,7 @@ impl SyncQueueActor {
         if count == 0 {
             return Ok(0);
         }
-        let mut batch = Batch::new();
+        let mut batch = state.batch();
         for order in &dropped {
             batch.delete::<table::Queue>(order);
             batch.delete::<table::QueueKeys>(state.entries[order].dedup_key.as_str());
@@ -505,7 +591,7 @@ impl SyncQueueActor {
         if let Some(audit) = audit {
             batch.audit(counted(audit, count));
         }
-        self.context.commit(Lane::Operator, batch).await?;
+        self.commit(state, Lane::Operator, batch).await?;
         state.entries.retain(|order, _| !dropped.contains(order));
         Ok(count)
     }
@@ -566,12 +652,12 @@ impl SyncQueueActor {
     }
 
     async fn delivered(&self, state: &mut SyncQueueState, delivery: DeliveryId) -> Result<(), Unavailable> {
-        let mut batch = Batch::new();
+        let mut batch = state.batch();
         match delivery {
             DeliveryId::Snapshot(through) => {
                 let cursor = state.outbox.covered(through);
                 batch.put::<table::Outbox>(CURSOR, &plain(&cursor));
-                self.context.commit(Lane::Ingest, batch).await?;
+                self.commit(state, Lane::Ingest, batch).await?;
                 state.outbox.settle(cursor);
                 state.recorded.retain(|position, _| *position > cursor.floor);
             }
@@ -580,7 +666,7 @@ impl SyncQueueActor {
                     return Ok(());
                 };
                 batch.delete::<table::Queue>(&order).delete::<table::QueueKeys>(entry.dedup_key.as_str());
-                self.context.commit(Lane::Ingest, batch).await?;
+                self.commit(state, Lane::Ingest, batch).await?;
                 state.entries.remove(&order);
             }
         }
@@ -589,13 +675,13 @@ impl SyncQueueActor {
 
     async fn undeliverable(&self, state: &mut SyncQueueState, delivery: DeliveryId, error: String) {
         let DeliveryId::Entry(order, version) = delivery else { return };
+        let mut batch = state.batch();
         let Some(entry) = state.entries.get_mut(&order).filter(|entry| entry.version == version) else {
             return;
         };
         entry.attempts += 1;
         entry.last_attempt_at = Some(self.context.now());
         entry.last_error = Some(error);
-        let mut batch = Batch::new();
         // A coordinator of another make has no route for it: nobody could revive it to any use.
         let useless = entry.payload_type == types::POLICY_RESULT && entry.attempts >= limits::ATTEMPTS_MAX;
         if useless {
@@ -605,21 +691,23 @@ impl SyncQueueActor {
             batch.put::<table::Queue>(&order, entry);
         }
         // Without the count on disk the entry is only tried once more after a restart.
-        let _ = self.context.commit(Lane::Ingest, batch).await;
+        let _ = self.commit(state, Lane::Ingest, batch).await;
     }
 }
 
 /// Puts the queued payloads that ride in a batch into it, oldest first; names the versions taken.
-fn take_entries(state: &SyncQueueState, items: &mut Items<String>) -> Vec<(u64, u64)> {
+fn take_entries(
+    waiting: BTreeMap<&u64, &QueueEntry>,
+    payloads: bool,
+    items: &mut Items<String>,
+) -> Vec<(u64, u64)> {
     let mut taken = Vec::new();
     let mut bytes = 0;
-    for (order, entry) in &state.entries {
+    for (order, entry) in waiting {
         match entry.payload_type.as_str() {
             METADATA => items.metadata = serde_json::from_slice(&entry.payload).ok(),
             HOST_ROLLUP => items.host_rollup = serde_json::from_slice(&entry.payload).ok(),
-            _ if !state.payloads
-                || (bytes > 0 && bytes + entry.payload.len() > limits::PAYLOADS_BYTES_MAX) =>
-            {
+            _ if !payloads || (bytes > 0 && bytes + entry.payload.len() > limits::PAYLOADS_BYTES_MAX) => {
                 continue;
             }
             _ => {

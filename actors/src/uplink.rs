@@ -13,7 +13,7 @@ use hansa_model::limits::{site as site_limits, sync as limits};
 use hansa_model::machine::link::{self, Connection};
 use hansa_model::push::{LeasePush, PushContent};
 use hansa_model::sync::BatchRefusal;
-use hansa_transport::wire::{Batch, Down, Health, Held, Hello, PushAck, Up, WIRE_VERSION};
+use hansa_transport::wire::{Batch, Down, Health, Held, Hello, PushAck, PushRefused, Up, WIRE_VERSION};
 use hansa_transport::{
     CloseCode, CloseReason, DialError, Endpoint, Lane, LaneReceiver, LaneSender, Link, LinkLost, PublicKey,
     RecvError,
@@ -297,6 +297,7 @@ impl Session {
         }
         let position = welcome.position;
         let payloads = welcome.wire_version >= 2;
+        let refusals = welcome.wire_version >= 3;
         self.ask(|reply| SyncQueueMessage::Standing { position, payloads, reply }).await??;
         self.restate().await?;
         let _ = self.uplink.cast(UplinkMessage::Welcomed);
@@ -315,7 +316,7 @@ impl Session {
             biased;
             error = self.tell_health(control) => Err(error),
             reason = link.closed() => Err(reason.to_string()),
-            outcome = self.receive_pushes(push_sender, push_receiver, &compare) => outcome,
+            outcome = self.receive_pushes(push_sender, push_receiver, &compare, refusals) => outcome,
             outcome = self.drain(sender, receiver, &compare) => outcome,
         }
     }
@@ -419,6 +420,7 @@ impl Session {
         sender: LaneSender,
         mut receiver: LaneReceiver,
         compare: &Notify,
+        refusals: bool,
     ) -> Result<(), String> {
         // Shared with the hand-overs of credentials: a connector takes its time, and what comes behind them
         // on the lane does not wait for it. They end with the session.
@@ -449,6 +451,7 @@ impl Session {
                             Box::new(lease),
                             Arc::clone(&sender),
                             push.id,
+                            refusals,
                         );
                         handing.spawn(hand);
                         continue;
@@ -468,13 +471,13 @@ impl Session {
         }
     }
 
-    /// Hands a push to the inbox until it is on disk. While the disk takes nothing, the pushes behind it wait
+    /// Hands a push to the executor until it is on disk. While the disk takes nothing, the pushes behind it wait
     /// on the lane, and the coordinator knows from the missing answer.
     async fn take_in(&self, content: PushContent) {
         let mut failures = 0;
         loop {
             let content = Box::new(content.clone());
-            match self.inbox.call(|reply| InboxMessage::Receive { content, reply }).await {
+            match self.executor.call(|reply| ExecutorMessage::Receive { content, reply }).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) | Err(error) => {
                     failures += 1;
@@ -493,28 +496,34 @@ impl Session {
     }
 }
 
-/// Hands a credential to its connector and acknowledges the push once that has taken it, or never will.
+/// Hands a credential to its connector and answers the push once that has taken it, or never will. A
+/// coordinator that reads no `refusals` learns of a credential that nobody takes by its end.
 async fn hand_over(
     context: Arc<Context>,
     executor: Handle<ExecutorMessage>,
     push: Box<LeasePush>,
     sender: Arc<Mutex<LaneSender>>,
     id: u64,
+    refusals: bool,
 ) {
     let mut failures = 0;
-    loop {
+    let refused = loop {
         let push = push.clone();
         match executor.call(|reply| ExecutorMessage::Lease { push, reply }).await {
-            Ok(Ok(_state)) => break,
+            Ok(Ok(taken)) => break taken.refused.filter(|_| refusals),
             Ok(Err(error)) | Err(error) => {
                 failures += 1;
                 debug!(%error, failures, "credential not handed over yet");
                 tokio::time::sleep(link::redial_wait(failures, context.entropy.u64())).await;
             }
         }
-    }
+    };
+    let answer = match refused {
+        Some(reason) => Up::PushRefused(PushRefused { id, reason }),
+        None => Up::PushAck(PushAck { id }),
+    };
     // A lane that is gone: the coordinator sends the push again over the next one.
-    let _ = sender.lock().await.send(&Up::PushAck(PushAck { id }).encode()).await;
+    let _ = sender.lock().await.send(&answer.encode()).await;
 }
 
 impl From<Unavailable> for String {

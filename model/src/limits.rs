@@ -113,6 +113,9 @@ pub mod sync {
     pub const LINK_RETRY_FIRST: Duration = Duration::from_millis(250);
     /// Longest wait between dials of a QUIC link: a coordinator that comes back is found within it.
     pub const LINK_RETRY_MAX: Duration = Duration::from_secs(30);
+    /// Longest time that an acknowledgement waits for another write to take it to the disk. A crash before costs
+    /// one question at the next link, never a change.
+    pub const SETTLE_WAIT: Duration = Duration::from_secs(1);
     /// Between digest comparisons of a quiet, healthy link. They cost one frame of 1 kB.
     pub const DIGEST_INTERVAL: Duration = Duration::from_secs(600);
     /// Between two words of a linked site on how it is: its clock, its dead letters.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hansa::config::ConnectorLayer;
 use hansa::connector::Declared;
-use hansa_actors::{Connectors, Outcome, Task, Work, WorkHost};
+use hansa_actors::{Connectors, NoConnectors, Outcome, Task, Work, WorkHost};
 use hansa_model::HostId;
 use hansa_model::enrollment::Role;
 use hansa_model::id::CommandId;
@@ -222,4 +222,26 @@ async fn command_of_a_real_coordinator_runs_a_real_program_at_each_host() {
     let left = node.api().post("/api/v1/federation/site/leave", &json!({})).await.licensed();
     assert_eq!(left["notified"], true);
     assert_eq!(federation.site(&id).await["status"], "removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credential_that_no_connector_takes_is_refused_at_once_and_the_lease_fails() {
+    let federation = TestFederation::start(0).await;
+    let node = TestNode::start_connected(Role::Site, Arc::new(NoConnectors)).await;
+    federation.join(&node, "bare").await;
+    let wish = json!({
+        "host_id": "web-1", "secret_name": "orders", "backend_role": "reader", "kind": "database",
+        "ttl_seconds": 600,
+    });
+
+    assert_eq!(node.api().post("/api/v1/site/secret-requests", &wish).await.status, 201);
+
+    let lease: Value = eventually("the coordinator knows that the lease failed", async || {
+        let listed = federation.api().get("/api/v1/federation/secret-leases").await.licensed();
+        listed["leases"].as_array()?.iter().find(|lease| lease["status"] == "failed").cloned()
+    })
+    .await;
+    let error = lease["last_error"].as_str().unwrap();
+    assert_eq!(error, "the site refused it: no connector is declared at this site for lease:database");
+    assert!(lease["delivered_at"].is_null(), "{lease}");
 }

@@ -1,6 +1,7 @@
 //! A part that panics is started again from storage, alone; the others answer meanwhile.
 
 use hansa_actors::Part;
+use hansa_model::limits::sync as limits;
 use hansa_tests::{TestFederation, eventually, host, host_id};
 use serde_json::json;
 
@@ -86,6 +87,8 @@ async fn site_outlives(part: Part) {
     let mut federation = TestFederation::start(1).await;
     federation.sites[0].put(vec![host(1, 1)]).await;
     federation.converges().await;
+    // A panic before an acknowledgement is on disk is a lost acknowledgement: it counts until the next link.
+    tokio::time::sleep(2 * limits::SETTLE_WAIT).await;
     federation.coordinator.stop().await;
     federation.sites[0].patch(&json!({"entries": [host(1, 2), host(1, 3)]})).await;
     let site = &federation.sites[0];

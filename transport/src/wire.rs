@@ -19,8 +19,9 @@ use crate::frame::{EncodedFrame, Frame};
 
 /// Version of the set of messages, told in [`Hello`] and [`Welcome`]. It grows with each new kind or field;
 /// nobody refuses a peer for it. From version 2 on a coordinator reads the payloads of [`Items`]; to an older
-/// one a site sends none, because it would acknowledge them unread.
-pub const WIRE_VERSION: u16 = 2;
+/// one a site sends none, because it would acknowledge them unread. From version 3 on it reads
+/// [`Up::PushRefused`]; to an older one a site acknowledges what it will never take.
+pub const WIRE_VERSION: u16 = 3;
 
 /// Kind numbers. Below 0x0100 a site sends them, from 0x0100 on a coordinator; 0 either.
 mod kind {
@@ -33,6 +34,7 @@ mod kind {
     pub(super) const LEAVE: u16 = 0x0006;
     pub(super) const HEALTH: u16 = 0x0007;
     pub(super) const HELD: u16 = 0x0008;
+    pub(super) const PUSH_REFUSED: u16 = 0x0009;
     pub(super) const ENROLLED: u16 = 0x0101;
     pub(super) const ENROLL_REFUSED: u16 = 0x0102;
     pub(super) const WELCOME: u16 = 0x0103;
@@ -63,6 +65,8 @@ pub enum Up {
     Health(Health),
     /// What the site holds beside hosts. On the control lane, once, before the push lane opens.
     Held(Held),
+    /// A push will never be taken, however often it is sent. On the push lane. Since version 3.
+    PushRefused(PushRefused),
     /// The site does not know a kind that it received.
     NotUnderstood {
         /// The kind received.
@@ -178,6 +182,15 @@ pub struct Digest {
 pub struct PushAck {
     /// Of the push.
     pub id: u64,
+}
+
+/// See [`Up::PushRefused`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushRefused {
+    /// Number of the push.
+    pub id: u64,
+    /// Why, for an operator.
+    pub reason: String,
 }
 
 /// See [`Up::Health`]. Nothing of it is stored.
@@ -304,6 +317,7 @@ impl Up {
             Self::Leave => frame(kind::LEAVE, &()),
             Self::Health(message) => frame(kind::HEALTH, message),
             Self::Held(message) => frame(kind::HELD, message),
+            Self::PushRefused(message) => frame(kind::PUSH_REFUSED, message),
             Self::NotUnderstood { kind } | Self::Unknown { kind } => frame(kind::NOT_UNDERSTOOD, kind),
         }
     }
@@ -323,6 +337,7 @@ impl Up {
             kind::LEAVE => Self::Leave,
             kind::HEALTH => Self::Health(decode(*kind, payload)?),
             kind::HELD => Self::Held(decode(*kind, payload)?),
+            kind::PUSH_REFUSED => Self::PushRefused(decode(*kind, payload)?),
             kind::NOT_UNDERSTOOD => Self::NotUnderstood { kind: decode(*kind, payload)? },
             kind => Self::Unknown { kind },
         })

@@ -83,6 +83,7 @@ fn golden_up() -> Vec<(Up, &'static str)> {
             }),
             "1c000000010800 01 10 01890a5dac96774bbcceb302099a8057 ac02 01 01 0162 01",
         ),
+        (Up::PushRefused(PushRefused { id: 9, reason: "no".to_owned() }), "07000000010900 09 026e6f"),
         (Up::NotUnderstood { kind: 0x0107 }, "05000000010000 8702"),
     ]
 }
@@ -186,6 +187,7 @@ fn fields_of_a_newer_version_are_ignored() {
             | Up::Leave
             | Up::Health(_)
             | Up::Held(_)
+            | Up::PushRefused(_)
             | Up::NotUnderstood { .. }
             | Up::Unknown { .. } => assert_eq!(Up::decode(&longer), Ok(message)),
         }

@@ -118,13 +118,14 @@ impl Federation {
     pub async fn receive_lease(&self, push: LeasePush) -> Result<LeaseState, ReceiveError> {
         self.require(Role::Site)?;
         let push = Box::new(push);
-        Ok(self.tree.site.executor.call(|reply| ExecutorMessage::Lease { push, reply }).await??)
+        let taken = self.tree.site.executor.call(|reply| ExecutorMessage::Lease { push, reply }).await??;
+        Ok(taken.state)
     }
 
     async fn receive(&self, content: PushContent) -> Result<(), ReceiveError> {
         self.require(Role::Site)?;
         let content = Box::new(content);
-        Ok(self.tree.site.inbox.call(|reply| InboxMessage::Receive { content, reply }).await??)
+        Ok(self.tree.site.executor.call(|reply| ExecutorMessage::Receive { content, reply }).await??)
     }
 
     fn received_view(&self) -> Result<ReadView, Unavailable> {

@@ -139,6 +139,13 @@ impl SiteActor {
         Ok(())
     }
 
+    /// The site has no use for a credential, which is taken away again.
+    pub(super) fn lease_refused(&self, state: &mut SiteState, lease: LeaseId, version: u64, reason: &str) {
+        state.forget_lease(lease, version);
+        let error = reason.to_owned();
+        self.leases.cast(LeasesMessage::NotTaken { lease, version, error, refusals: 1, dead: true });
+    }
+
     #[expect(clippy::unused_async, reason = "what failed is stored by the leases' actor, after a notice")]
     pub(super) async fn lease_failed(
         &self,

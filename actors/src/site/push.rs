@@ -188,6 +188,17 @@ impl SiteActor {
         Ok(())
     }
 
+    /// The site will never take a push. Only credentials are refused: what it holds of commands and policies
+    /// it reports.
+    pub(super) fn push_refused(&self, state: &mut SiteState, push: u64, reason: &str) {
+        let Some(delivery) = state.deliveries.taken(push) else { return };
+        debug!(site = %state.site.id, key = ?delivery.key, %reason, "push refused");
+        if let PushKey::Lease(lease) = delivery.key {
+            self.lease_refused(state, lease, delivery.version, reason);
+        }
+        state.deliveries.forget_version(delivery.key, delivery.version);
+    }
+
     async fn failed(
         &self,
         state: &mut SiteState,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::id::LeaseId;
 use crate::lease::{InvalidKind, Lease, LeaseKind, LeaseStatus};
-use crate::limits::{lease as limits, sync as sync_limits};
+use crate::limits::lease as limits;
 use crate::machine::link::entry_wait;
 use crate::push::LeaseWord;
 use crate::report::LeaseRequest;
@@ -286,8 +286,8 @@ pub fn taken(lease: &Lease, version: u64, now: Timestamp) -> Option<Lease> {
     })
 }
 
-/// The site has not taken a word. `dead` says that it refused it for good too often: an active lease
-/// fails, because nobody has its credential, and of an ended one the site is told no more.
+/// The site has not taken a word. `dead` says that it never will, or refused it for good too often: an active
+/// lease fails, because nobody has its credential, and of an ended one the site is told no more.
 pub fn not_taken(lease: &Lease, version: u64, error: &str, refusals: u32, dead: bool) -> Option<Lease> {
     if version != lease.version || lease.settled == version {
         return None;
@@ -296,7 +296,7 @@ pub fn not_taken(lease: &Lease, version: u64, error: &str, refusals: u32, dead: 
     if !dead {
         return Some(row);
     }
-    let row = fail(&row, &format!("the site refused it {} times: {error}", sync_limits::ATTEMPTS_MAX));
+    let row = fail(&row, &format!("the site refused it: {error}"));
     Some(Lease { settled: row.version, ..row })
 }
 
