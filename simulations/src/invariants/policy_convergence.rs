@@ -26,7 +26,7 @@ pub fn compare(
     held: &ShownPolicies,
     connectors: Option<&Policies>,
 ) -> Result<(), String> {
-    if let Some(open) = wanted.unsettled.first().or(held.unsettled.first()) {
+    if let Some(open) = wanted.unsettled.first().or_else(|| held.unsettled.first()) {
         return Err(format!("a policy is not settled: {open}"));
     }
     if wanted.in_force != held.in_force {

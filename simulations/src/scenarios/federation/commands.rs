@@ -6,7 +6,6 @@ use std::time::Duration;
 use hansa_actors::error::{CancelError, DispatchError};
 use hansa_actors::view::{BulkTarget, CommandFilter, Dispatched, IdempotencyKey};
 use hansa_model::command::{Command, NewCommand};
-use hansa_model::directory::Filter;
 use hansa_model::machine::command::DispatchRefusal;
 use hansa_model::site::SiteStatus;
 use hansa_model::{HostId, SiteId};
@@ -154,7 +153,7 @@ impl Coordinator {
                 return self.note_dispatch(&wish, answer.map(|answer| vec![answer]));
             }
             Target::Sites(sites) => BulkTarget::Sites(sites.clone()),
-            Target::Searched => BulkTarget::Hosts(None, Box::new(Filter::default())),
+            Target::Searched => BulkTarget::Hosts(None, Box::default()),
         };
         let rows = federation.dispatch_bulk(operator, target, command, key, false).await;
         match rows {
