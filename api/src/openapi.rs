@@ -249,11 +249,11 @@ fn refusal() -> Response {
 }
 
 /// An answer that says what a route says with another status, or a refusal.
-fn either(schema: SchemaOf) -> Response {
+fn either(body: SchemaOf) -> Response {
     ResponseBuilder::new()
         .description("not now: the same as with 200, or refused")
-        .content(JSON, reference(schema))
-        .content(PROBLEM, reference(self::schema::<ProblemBody<'static>>()))
+        .content(JSON, reference(body))
+        .content(PROBLEM, reference(schema::<ProblemBody<'static>>()))
         .build()
 }
 

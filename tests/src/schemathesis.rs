@@ -82,7 +82,6 @@ impl Schemathesis {
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}\n{said}\n{errors}", output.status);
-        println!("{said}");
     }
 }
 
