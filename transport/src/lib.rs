@@ -19,6 +19,7 @@ mod link;
 mod pin;
 mod push;
 mod quic;
+mod restart;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;

@@ -20,6 +20,7 @@ use crate::error::{AcceptError, BindError, CloseCode, DialError};
 use crate::identity::{IdentityKey, PublicKey};
 use crate::link::Link;
 use crate::pin::{Admission, NodeCertificate, PinnedPeer};
+use crate::restart;
 
 /// The name in every client hello. It means nothing: the peer is its key.
 const SERVER_NAME: &str = "hansa";
@@ -143,7 +144,7 @@ impl Endpoint {
     pub fn bind(socket: impl Into<Socket>, config: EndpointConfig) -> Result<Self, BindError> {
         let certificate = NodeCertificate::new(&config.identity).map_err(BindError::Identity)?;
         let server = server_config(&certificate, &config).map_err(BindError::Identity)?;
-        let mut endpoint = quinn::EndpointConfig::default();
+        let mut endpoint = restart::endpoint_config(&config.identity);
         endpoint.rng_seed(config.rng_seed);
         let quic = socket.into().into_endpoint(endpoint, server).map_err(BindError::Socket)?;
         Ok(Self {

@@ -334,6 +334,44 @@ async fn dead_link_is_noticed_by_its_idle_time() {
     assert_eq!(dialled.closed().await, CloseReason::Idle);
 }
 
+#[tokio::test]
+async fn link_to_a_peer_that_crashed_is_lost_as_soon_as_the_peer_is_back() {
+    let quick = |seed| {
+        let config = EndpointConfig::new(identity(seed), admit_all());
+        EndpointConfig { keep_alive: Duration::from_millis(100), ..config }
+    };
+    let site = endpoint_with(quick(1));
+    // A runtime of its own ends as a process does that is killed: without a word to anybody.
+    let process = tokio::runtime::Runtime::new().unwrap();
+    let (coordinator, mut accepted) = {
+        let _inside = process.enter();
+        let coordinator = endpoint_with(quick(2));
+        let accepted = accepting(&coordinator);
+        (coordinator, accepted)
+    };
+    let (address, key) = (address(&coordinator), coordinator.public());
+    let dialled = site.dial(address, key).await.unwrap();
+    let link = accepted.recv().await.unwrap().unwrap();
+    process.shutdown_background();
+    drop((coordinator, accepted, link));
+
+    let socket = timeout(Duration::from_secs(5), async {
+        loop {
+            match UdpSocket::bind(address) {
+                Ok(socket) => return socket,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    });
+    let again = Endpoint::bind(socket.await.expect("the port is free again"), quick(2)).unwrap();
+    let _accepting = accepting(&again);
+
+    // The idle time is fifteen seconds.
+    let reason = timeout(Duration::from_secs(5), dialled.closed()).await.expect("the site notices");
+    assert_eq!(reason, CloseReason::Reset);
+    site.dial(address, key).await.unwrap();
+}
+
 /// A cable that was cut.
 #[derive(Debug)]
 struct DeadSocket(SocketAddr);
