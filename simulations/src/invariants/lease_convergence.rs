@@ -20,21 +20,31 @@ pub struct ShownLeases {
     pub unsettled: Vec<String>,
 }
 
-/// Compares the live credentials of an issuer, each with its end, with a coordinator's active leases.
+/// Compares the live credentials of an issuer, each with its end, with a coordinator's active leases. Leases
+/// that were asked for before `since` are left out.
 ///
 /// # Errors
 /// Names a credential without a lease, or a lease without its credential.
-pub fn compare_issuer(shown: &ShownLeases, issued: &BTreeMap<LeaseId, Timestamp>) -> Result<(), String> {
+pub fn compare_issuer(
+    shown: &ShownLeases,
+    issued: &BTreeMap<LeaseId, Timestamp>,
+    since: Timestamp,
+) -> Result<(), String> {
     if let Some(open) = shown.unsettled.first() {
         return Err(format!("a lease is not settled: {open}"));
     }
     let live: BTreeSet<_> = issued.iter().filter(|(_, end)| **end > shown.now).map(|(id, _)| *id).collect();
     let active: BTreeSet<_> = shown.active.keys().copied().collect();
-    match live.symmetric_difference(&active).next() {
+    match live.symmetric_difference(&active).find(|id| asked_at(**id) >= since.as_millis()) {
         Some(id) if live.contains(id) => Err(format!("the credential of {id} lives, and its lease does not")),
         Some(id) => Err(format!("lease {id} is active, and its credential is gone")),
         None => Ok(()),
     }
+}
+
+/// The first 48 bits of a version 7 UUID are its milliseconds.
+fn asked_at(id: LeaseId) -> i64 {
+    i64::try_from(id.0.as_u128() >> 80).unwrap_or(i64::MAX)
 }
 
 /// Compares what a site's connectors hold, by key and with its end, with its coordinator's leases.
@@ -68,10 +78,12 @@ mod tests {
     fn live_credentials_are_those_of_active_leases() {
         let issued = BTreeMap::from([(ID, Timestamp::from_secs(100))]);
 
-        assert!(compare_issuer(&shown(50, true), &issued).is_ok());
-        assert!(compare_issuer(&shown(50, false), &issued).is_err());
-        assert!(compare_issuer(&shown(101, false), &issued).is_ok());
-        assert!(compare_issuer(&shown(101, true), &issued).is_err());
+        let compare = |shown: &ShownLeases| compare_issuer(shown, &issued, Timestamp::EPOCH);
+        assert!(compare(&shown(50, true)).is_ok());
+        assert!(compare(&shown(50, false)).is_err());
+        assert!(compare(&shown(101, false)).is_ok());
+        assert!(compare(&shown(101, true)).is_err());
+        assert!(compare_issuer(&shown(50, false), &issued, Timestamp::from_secs(1)).is_ok());
     }
 
     #[test]

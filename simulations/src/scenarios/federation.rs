@@ -162,7 +162,7 @@ fn compare(books: &Books, since: SimTime) -> anyhow::Result<BTreeMap<HostId, Lef
         leases.active.extend(site.active.clone());
         leases.unsettled.extend(site.unsettled.clone());
     }
-    let issuer = lease_convergence::compare_issuer(&leases, &pages.issued);
+    let issuer = lease_convergence::compare_issuer(&leases, &pages.issued, pages.leases_since);
     issuer.and_then(|()| coordinator.alerts.clone()).map_err(|reason| anyhow!(reason))?;
     Ok(sites)
 }

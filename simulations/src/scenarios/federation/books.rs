@@ -46,6 +46,8 @@ pub(super) struct Pages {
     pub(super) unanswered: Option<Wish>,
     /// The coordinator is asked for a last look at commands and audit logs.
     pub(super) last_look: bool,
+    /// Leases that were asked for earlier are not compared: the coordinator's disk was put back.
+    pub(super) leases_since: Timestamp,
     /// Live credentials at the issuer, each with its end.
     pub(super) issued: BTreeMap<LeaseId, Timestamp>,
     pub(super) audit: AuditChain,
@@ -148,6 +150,9 @@ impl Pages {
             self.decided = self.decided_in_image.clone().unwrap_or_default();
             self.dispatched = self.dispatched_in_image.clone();
             self.audit.went_back(&self.audit_in_image, self.coordinator_now);
+            // What it knew of credentials is what it knew then; they end by themselves.
+            self.leases_since = self.coordinator_now;
+            self.sites.values_mut().for_each(|page| page.given.clear());
             return;
         };
         if let Some(promised) = page.promised_in_image.clone() {

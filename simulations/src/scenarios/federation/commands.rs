@@ -72,7 +72,11 @@ impl Coordinator {
         } else if self.dice.chance(0.08)
             && let Some(wish) = self.wish()
         {
-            self.dispatch(wish).await;
+            self.dispatch(wish.clone()).await;
+            // An answer that its caller never saw.
+            if wish.keyed && self.dice.chance(0.3) {
+                self.books.open().unanswered = Some(wish);
+            }
         }
         if self.dice.chance(0.03) {
             let open = self.all_commands(true)?;

@@ -79,13 +79,14 @@ impl Site {
 
     async fn request_lease(&mut self) {
         let number = self.books.open().draw();
+        let (least, most) = if self.dice.chance(0.5) { (60, 110) } else { (300, 900) };
         let request = LeaseRequest {
             correlation_key: String::new(),
             host_id: format!("host-{number}"),
             secret_name: "orders".to_owned(),
             backend_role: "reader".to_owned(),
             kind: KINDS[self.dice.index(KINDS.len())].to_owned(),
-            ttl_seconds: Some(self.dice.between(60, 110)),
+            ttl_seconds: Some(self.dice.between(least, most)),
         };
         match self.federation.request_lease(&Federation::local_operator(), request).await {
             Ok((key, _)) => self.env.observer.event(&format!("wants {key}")),
