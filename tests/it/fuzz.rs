@@ -96,7 +96,7 @@ async fn no_made_up_request_gets_a_500_or_an_undocumented_answer_from_a_coordina
         .variable("SITE_BEARER", &pushing.bearer)
         .variable("COORDINATOR_BEARER", "none")
         .dictionary("sites", &sites)
-        .dictionary("spare_sites", &[spare.id.clone()])
+        .dictionary("spare_sites", std::slice::from_ref(&spare.id))
         .dictionary("hosts", &[host_id(1, 1), host_id(2, 1)])
         .dictionary("policies", &[policy])
         .dictionary("rollouts", &[id(&rollouts["rollouts"][0])])

@@ -99,7 +99,7 @@ async fn operations(api: &Api) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credential_goes_over_the_link_to_its_host_and_is_taken_away_when_it_is_revoked() {
-    let lessee = Lessee::start().await;
+    let lessee = Box::pin(Lessee::start()).await;
 
     let (key, lease) = lessee.delivered("orders").await;
     let credential = lessee.journal.credential(&key).unwrap();
@@ -133,7 +133,7 @@ async fn credential_goes_over_the_link_to_its_host_and_is_taken_away_when_it_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn site_that_was_away_learns_of_a_revocation_when_it_is_back() {
-    let mut lessee = Lessee::start().await;
+    let mut lessee = Box::pin(Lessee::start()).await;
     let (key, lease) = lessee.delivered("orders").await;
     lessee.site.stop().await;
 
@@ -149,7 +149,7 @@ async fn site_that_was_away_learns_of_a_revocation_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credential_ends_at_a_site_that_is_cut_off_and_at_its_coordinator_alike() {
-    let mut lessee = Lessee::start().await;
+    let mut lessee = Box::pin(Lessee::start()).await;
     let (key, _) = lessee.delivered("orders").await;
     lessee.federation.coordinator.stop().await;
 
@@ -170,7 +170,7 @@ async fn credential_ends_at_a_site_that_is_cut_off_and_at_its_coordinator_alike(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wish_of_a_site_that_is_cut_off_is_fulfilled_when_it_is_back() {
-    let mut lessee = Lessee::start().await;
+    let mut lessee = Box::pin(Lessee::start()).await;
     lessee.federation.coordinator.stop().await;
 
     let key = requested(&lessee.site.api(), "orders").await;

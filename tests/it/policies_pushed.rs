@@ -235,8 +235,8 @@ async fn confined_operator_reaches_the_policies_of_their_sites_and_of_no_other()
         let rows = body["assignments"].as_array().unwrap();
         rows.iter().map(|row| row["site_id"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(seen(&pushed), [mine.id.clone()]);
-    assert_eq!(seen(&confined.get(&path(&policy)).await.licensed()), [mine.id.clone()]);
+    assert_eq!(seen(&pushed), std::slice::from_ref(&mine.id));
+    assert_eq!(seen(&confined.get(&path(&policy)).await.licensed()), std::slice::from_ref(&mine.id));
     let plan = confined.post(&format!("{}/plan", path(&policy)), &json!({})).await.licensed();
     assert!(!plan.to_string().contains(&other.id));
     assert_eq!(second.pushes().len(), 1, "the other site was told nothing by them");

@@ -4,6 +4,7 @@
 //! a seed repeats the kind of weather, not each drop of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -127,15 +128,16 @@ async fn carry(way: Arc<Way>, front: Arc<UdpSocket>) {
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         let Ok((length, client)) = front.recv_from(&mut buffer).await else { continue };
-        if !clients.contains_key(&client) {
-            let Ok(back) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else { continue };
-            let back = Arc::new(back);
-            clients.insert(client, Flights::new(&way, &back));
-            ways_back.spawn(carry_back(Flights::new(&way, &front), back, client));
-        }
-        if let Some(flights) = clients.get_mut(&client) {
-            flights.launch(&buffer[..length], way.target);
-        }
+        let flights = match clients.entry(client) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let Ok(back) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else { continue };
+                let back = Arc::new(back);
+                ways_back.spawn(carry_back(Flights::new(&way, &front), Arc::clone(&back), client));
+                place.insert(Flights::new(&way, &back))
+            }
+        };
+        flights.launch(&buffer[..length], way.target);
     }
 }
 
