@@ -310,22 +310,23 @@ impl Actor for SiteActor {
         message: SiteMessage,
         state: &mut SiteState,
     ) -> Result<(), ActorProcessingErr> {
+        // A waiting actor keeps room for its largest future, and there are many sites: the large ones are boxed.
         match message {
             SiteMessage::Complete { request, reply } => {
-                let answer = self.complete(state, request).await;
+                let answer = Box::pin(self.complete(state, request)).await;
                 // A caller that gave up has nothing to be told; the same holds for every reply below.
                 let _ = reply.send(answer);
             }
             SiteMessage::Leave { reply } => {
-                let _ = reply.send(self.leave(state).await);
+                let _ = reply.send(Box::pin(self.leave(state)).await);
             }
             SiteMessage::Change { change, operator, reply } => {
-                let answer = self.change(state, change, &operator).await;
+                let answer = Box::pin(self.change(state, change, &operator)).await;
                 let _ = reply.send(answer);
             }
             SiteMessage::LinkUp { link, software_version, control, reply } => {
                 info!(site = %state.site.id, version = %software_version, "site links up");
-                let answer = self.link_up(state, &myself, link, control).await;
+                let answer = Box::pin(self.link_up(state, &myself, link, control)).await;
                 if answer.is_ok() {
                     self.tell_link_up(state, &software_version);
                 }
@@ -347,30 +348,30 @@ impl Actor for SiteActor {
                 }
             }
             SiteMessage::Batch { header, items, reply } => {
-                let answer = self.batch(state, header, &items).await?;
+                let answer = Box::pin(self.batch(state, header, &items)).await?;
                 let _ = reply.send(answer);
             }
             SiteMessage::Digest { branches, reply } => {
                 let _ = reply.send(differing(&state.shard, &branches));
             }
             SiteMessage::Directory { entries, reply } => {
-                let answer = self.directory(state, entries).await;
+                let answer = Box::pin(self.directory(state, entries)).await;
                 let _ = reply.send(answer);
             }
             SiteMessage::HostRollup { report, reply } => {
-                let answer = self.host_rollup(state, report).await;
+                let answer = Box::pin(self.host_rollup(state, report)).await;
                 let _ = reply.send(answer);
             }
             SiteMessage::Metadata { metadata, reply } => {
-                let answer = self.metadata(state, &metadata).await;
+                let answer = Box::pin(self.metadata(state, &metadata)).await;
                 let _ = reply.send(answer);
             }
             SiteMessage::Report { report, reply } => {
-                let answer = self.report(state, *report).await;
+                let answer = Box::pin(self.report(state, *report)).await;
                 let _ = reply.send(answer);
             }
             SiteMessage::Policy { change, operator, reply } => {
-                let answer = self.change_policy(state, change, operator.as_ref()).await;
+                let answer = Box::pin(self.change_policy(state, change, operator.as_ref())).await;
                 let _ = reply.send(answer);
                 self.pump(state, &myself);
             }
@@ -379,17 +380,17 @@ impl Actor for SiteActor {
                 self.pump(state, &myself);
             }
             SiteMessage::Dispatch { dispatch, operator, reply } => {
-                let answer = self.dispatch(state, *dispatch, &operator).await;
+                let answer = Box::pin(self.dispatch(state, *dispatch, &operator)).await;
                 self.pump(state, &myself);
                 let _ = reply.send(answer);
             }
             SiteMessage::CancelCommand { command, operator, reply } => {
-                let answer = self.cancel_command(state, command, &operator).await;
+                let answer = Box::pin(self.cancel_command(state, command, &operator)).await;
                 self.pump(state, &myself);
                 let _ = reply.send(answer);
             }
             SiteMessage::CommandResults { reports, reply } => {
-                let answer = self.command_results(state, reports).await;
+                let answer = Box::pin(self.command_results(state, reports)).await;
                 let _ = reply.send(answer);
             }
             SiteMessage::Held { link, held } => {
@@ -418,11 +419,11 @@ impl Actor for SiteActor {
                 }
             }
             SiteMessage::Posted { push, outcome } => {
-                let _ = self.posted(state, push, outcome).await;
+                let _ = Box::pin(self.posted(state, push, outcome)).await;
                 self.pump(state, &myself);
             }
             SiteMessage::Housekeeping => {
-                self.housekeeping(state).await?;
+                Box::pin(self.housekeeping(state)).await?;
                 self.pump(state, &myself);
             }
             #[cfg(feature = "testing")]

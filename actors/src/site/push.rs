@@ -29,13 +29,14 @@ use crate::supervision::Tied;
 /// The sending side of a push lane. A full window of the site never holds the actor up: the frames wait here,
 /// no more than the deliveries that may be out and a notice.
 pub(super) struct PushLane {
-    frames: mpsc::Sender<EncodedFrame>,
+    /// Boxed: the queue keeps room for many, and is mostly empty.
+    frames: mpsc::Sender<Box<EncodedFrame>>,
     _writing: Tied,
 }
 
 impl PushLane {
     pub(super) fn new(mut sender: LaneSender) -> Self {
-        let (frames, mut waiting) = mpsc::channel::<EncodedFrame>(2 * limits::OUT_MAX);
+        let (frames, mut waiting) = mpsc::channel::<Box<EncodedFrame>>(2 * limits::OUT_MAX);
         let writing = Tied::spawn(async move {
             while let Some(frame) = waiting.recv().await {
                 // The link is gone; whoever serves it notices and says so.
@@ -49,7 +50,7 @@ impl PushLane {
 
     /// Whether the frame waits to be sent now.
     pub(super) fn send(&self, frame: EncodedFrame) -> bool {
-        self.frames.try_send(frame).is_ok()
+        self.frames.try_send(Box::new(frame)).is_ok()
     }
 }
 

@@ -268,6 +268,8 @@ impl Shard {
     pub(super) fn free_slot(&mut self, segment: Segment) -> u16 {
         let free = self.slots.iter().position(Option::is_none);
         let slot = free.unwrap_or_else(|| {
+            // Most sites have one segment and never more.
+            self.slots.reserve_exact(1);
             self.slots.push(None);
             self.slots.len() - 1
         });

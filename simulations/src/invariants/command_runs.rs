@@ -9,6 +9,7 @@ use std::time::Duration;
 use hansa_model::HostId;
 use hansa_model::command::{Command, CommandStatus, HostOutcome};
 use hansa_model::id::CommandId;
+use hansa_model::machine::inbox::UNKNOWN_OUTCOME;
 
 use crate::clock::SimTime;
 
@@ -29,6 +30,8 @@ struct Run {
     at: SimTime,
     /// The site may have forgotten what was given.
     excused: bool,
+    /// The site has stopped since it began.
+    stopped: bool,
     /// The site may have forgotten that it was begun.
     forgotten: bool,
 }
@@ -61,6 +64,7 @@ impl CommandRuns {
     /// The site stops: what runs is broken off, and what was just given may be lost.
     pub fn site_stopped(&mut self, at: SimTime) {
         for run in self.commands.values_mut() {
+            run.stopped = true;
             run.excused |= run.hosts.values().any(Option::is_none) || at.since(run.at) < STORED_WITHIN;
         }
     }
@@ -92,16 +96,20 @@ impl CommandRuns {
             }
         }
         let good = outcomes.iter().filter(|outcome| outcome.success).count() as u64;
-        if (status == CommandStatus::Completed) != (good > 0 && good == progress.hosts) {
+        // Hosts that had not had their turn when the site stopped are not known here.
+        let unknown = run.stopped && command.result_summary.as_deref() == Some(UNKNOWN_OUTCOME);
+        let broken_off = run.excused || unknown || run.hosts.values().any(Option::is_none);
+        // A site that stops between its last word on the progress and the end does not know that it had ended.
+        let all_good = good > 0 && good == progress.hosts;
+        if (status == CommandStatus::Completed) != all_good && !(broken_off && all_good) {
             return Err(format!("{said}, and {good} hosts succeeded"));
         }
         if run.hosts.is_empty() && status != CommandStatus::Failed {
             return Err(format!("{said}, and no connector was asked"));
         }
         let given = run.hosts.values().flatten().filter(|success| **success).count() as u64;
-        let broken_off = run.excused || run.hosts.values().any(Option::is_none);
         if !broken_off && given != good {
-            return Err(format!("{said}, and the connector gave {given} successes"));
+            return Err(format!("{said}, and the connector gave {given} successes by {:?}", run.at));
         }
         Ok(())
     }
