@@ -5,10 +5,11 @@
 //!                      │ calls, awaited                     reads, never queued
 //!                      ▼                                         │
 //!   Node ─┬─ Audit
-//!         ├─ Coordinator ── Site × n ──► Writer (storage)        ▼
+//!         ├─ Coordinator ─┬─ Policies · Leases · Alerts · Webhooks
+//!         │               └─ Site × n ──► Writer (storage)       ▼
 //!         │                  │  ▲                        Roster · Directory · ReadView
 //!         │             link tasks (transport)
-//!         ├─ SiteRole ─┬─ Inventory ──notice──► SyncQueue ◄──calls── Uplink's session
+//!         ├─ SiteRole ─┬─ Inventory · Findings ──notice──► SyncQueue ◄──calls── Uplink's session
 //!         │            ├─ Executor ──calls──► Inbox ──calls──► SyncQueue
 //!         │            └─ Uplink
 //!         └─ Endpoint ── greets newcomers, hands links to their Site

@@ -4,9 +4,11 @@
 //! Node                        starts downwards, stops upwards
 //! ├─ Audit                    follows the audit chain, signs checkpoints
 //! ├─ Coordinator              while the role is coordinator
-//! │  ├─ Site × n
+//! │  ├─ Webhooks
+//! │  ├─ Alerts
 //! │  ├─ Leases
-//! │  └─ Policies
+//! │  ├─ Policies
+//! │  └─ Site × n
 //! ├─ SiteRole                 while the role is site
 //! │  ├─ SyncQueue
 //! │  ├─ Inventory
