@@ -21,9 +21,14 @@ async fn alerts(node: &TestNode, query: &str) -> Vec<Value> {
     answer["alerts"].as_array().expect("alerts is an array").clone()
 }
 
-/// Makes the node look at once: a threshold that is set again as it was.
+/// Makes the node look at once: a threshold that is set again as it was. A call that a panic has caught is
+/// answered as busy, and may be repeated.
 async fn sweep(node: &TestNode, seconds: u64) {
-    node.api().put(CONFIG, &json!({"min_offline_seconds": seconds})).await.licensed();
+    eventually("the threshold is set", async || {
+        let answer = node.api().put(CONFIG, &json!({"min_offline_seconds": seconds})).await;
+        (answer.status != 503).then(|| answer.licensed())
+    })
+    .await;
 }
 
 /// Makes the site heard, so that it is not offline, and scores it.

@@ -259,7 +259,12 @@ async fn panicking_policies_come_back_alone_with_what_was_stored() {
 
     node.federation().danger_panic(Part::Policies);
     let sites = json!({"site_ids": [federation.sites[0].id]});
-    node.api().post(&format!("{}/assign", path(&id)), &sites).await.licensed();
+    // A call that the panic has caught is answered as busy, and may be repeated.
+    eventually("it is assigned", async || {
+        let answer = node.api().post(&format!("{}/assign", path(&id)), &sites).await;
+        (answer.status != 503).then(|| answer.licensed())
+    })
+    .await;
 
     eventually("the site has it", async || {
         let detail = node.api().get(&path(&id)).await.licensed();
