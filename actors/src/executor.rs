@@ -13,7 +13,7 @@ use hansa_model::id::{CommandId, PolicyId};
 use hansa_model::limits::inbox as limits;
 use hansa_model::machine::inbox::{self, LeaseTask, clipped};
 use hansa_model::machine::link::exponential;
-use hansa_model::push::{LeasePush, PushContent};
+use hansa_model::push::{LeasePush, LeaseWord, PushContent};
 use hansa_model::received::{LeaseState, PolicyWish, ReceivedCommand, ReceivedLease, ReceivedPolicy};
 use hansa_model::report::{CommandReport, CommandReportStatus, HostResult};
 use hansa_model::{HostId, Secret};
@@ -65,10 +65,11 @@ pub(crate) struct LeaseTaken {
     pub(crate) refused: Option<String>,
 }
 
-impl From<&ReceivedLease> for LeaseTaken {
-    fn from(row: &ReceivedLease) -> Self {
-        let refused = row.last_error.clone().filter(|_| row.state == LeaseState::Failed);
-        Self { state: row.state, refused }
+impl LeaseTaken {
+    /// What became of a word, by the row after it. A word that a lease has failed is no credential to refuse.
+    fn new(word: LeaseWord, row: &ReceivedLease) -> Self {
+        let refused = word == LeaseWord::Issued && row.state == LeaseState::Failed;
+        Self { state: row.state, refused: row.last_error.clone().filter(|_| refused) }
     }
 }
 
@@ -253,7 +254,7 @@ impl ExecutorActor {
             state.leases.insert(key, handling);
         }
         state.idle = orders.idle && state.commands.is_empty() && state.policies.is_empty();
-        orders.no_room.map_or(Ok(()), Err)
+        orders.not_taken.map_or(Ok(()), Err)
     }
 
     fn run_command(
@@ -390,10 +391,10 @@ impl ExecutorActor {
                         state.leases.remove(&key).filter(|older| older.task == LeaseTask::Give)
                 {
                     for waiting in older.waiting {
-                        let _ = waiting.send(Ok(LeaseTaken::from(&row)));
+                        let _ = waiting.send(Ok(LeaseTaken::new(push.status, &row)));
                     }
                 }
-                let _ = reply.send(Ok(LeaseTaken::from(&row)));
+                let _ = reply.send(Ok(LeaseTaken::new(push.status, &row)));
             }
         }
     }
@@ -643,5 +644,39 @@ fn work_lease(key: &str, row: &ReceivedLease) -> WorkLease {
         secret_name: row.secret_name.clone(),
         metadata: row.metadata.clone(),
         expires_at: row.expires_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: LeaseState) -> ReceivedLease {
+        ReceivedLease {
+            lease_id: None,
+            host_id: "web-1".to_owned(),
+            secret_name: "orders".to_owned(),
+            backend_role: None,
+            kind: None,
+            ttl_seconds: None,
+            state,
+            metadata: None,
+            requested_at: hansa_model::Timestamp::EPOCH,
+            received_at: None,
+            delivered_at: None,
+            expires_at: None,
+            held: false,
+            last_error: Some("no connector".to_owned()),
+        }
+    }
+
+    #[test]
+    fn only_a_credential_can_be_refused() {
+        let refused = |word, state| LeaseTaken::new(word, &row(state)).refused;
+
+        assert_eq!(refused(LeaseWord::Issued, LeaseState::Failed).as_deref(), Some("no connector"));
+        assert_eq!(refused(LeaseWord::Failed, LeaseState::Failed), None);
+        assert_eq!(refused(LeaseWord::Issued, LeaseState::Issued), None);
+        assert_eq!(refused(LeaseWord::Revoked, LeaseState::Revoked), None);
     }
 }

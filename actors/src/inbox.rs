@@ -114,8 +114,8 @@ pub(crate) struct Orders {
     pub(crate) take_away: Vec<(String, ReceivedLease)>,
     /// Nothing waits for a time to come: no need to ask before a notice.
     pub(crate) idle: bool,
-    /// What arrived found no room, and is not stored.
-    pub(crate) no_room: Option<Unavailable>,
+    /// Why what arrived is not stored: there is no room for it, or what is known of it cannot be read.
+    pub(crate) not_taken: Option<Unavailable>,
 }
 
 pub(crate) struct InboxActor {
@@ -407,7 +407,7 @@ impl InboxActor {
         if let Some(content) = &account.arrived {
             // It is judged by the rows as they are after what was done.
             self.store(state, std::mem::take(&mut step)).await?;
-            orders.no_room = self.receive(state, &mut step, content, now).err();
+            orders.not_taken = self.receive(state, &mut step, content, now).err();
         }
         self.begin_commands(state, &mut step, &mut orders, account.room, now);
         self.store(state, step).await?;

@@ -234,6 +234,8 @@ pub(crate) struct SiteState {
 struct LiveLink {
     number: u64,
     link: Link,
+    /// The site has said what it holds. That is compared once a link: it reads every policy.
+    compared: bool,
     /// Entries that the last checkpoint covers of which the site was told over this link.
     checkpoint: u64,
     push: Option<PushLane>,
@@ -394,7 +396,8 @@ impl Actor for SiteActor {
                 let _ = reply.send(answer);
             }
             SiteMessage::Held { link, held } => {
-                if state.link.as_ref().is_some_and(|live| live.number == link) {
+                let live = state.link.as_mut().filter(|live| live.number == link);
+                if live.is_some_and(|live| !std::mem::replace(&mut live.compared, true)) {
                     self.policies_held(state, &held.policies).await;
                     self.results_held(state, &held.baselines, held.findings).await;
                     self.pump(state, &myself);

@@ -175,6 +175,9 @@ pub mod push {
 
 /// Policies and their rollouts.
 pub mod policy {
+    /// How far above a policy's version a site's may be to be believed. A coordinator's backup is not so many
+    /// edits of one policy behind; a site that lies would use the numbers up for all others.
+    pub const VERSIONS_LOST_MAX: u32 = 10_000;
     /// Bytes of `policy_type` (contract B4).
     pub const TYPE_BYTES_MAX: usize = 64;
     /// Bytes of a policy's name (contract B4).

@@ -17,6 +17,7 @@ use hansa_api::Listener;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
 use hansa_model::{SiteId, Timestamp, WallClock};
+use hansa_storage::error::OpenError;
 use hansa_storage::{DirDisk, Driver, RootKey, Store, StoreConfig};
 use hansa_transport::{PeerClient, PeerClientConfig};
 use tempfile::TempDir;
@@ -180,7 +181,7 @@ impl TestNode {
         let socket = eventually("the QUIC port", async || UdpSocket::bind(quic).ok()).await;
         self.http = listener.local_addr().expect("a bound socket has an address");
         self.quic = socket.local_addr().expect("a bound socket has an address");
-        let store = self.open_store();
+        let store = self.open_store().await;
         let env = NodeEnv {
             store: store.clone(),
             socket: Some(socket.into()),
@@ -217,15 +218,21 @@ impl TestNode {
         self.running = Some(Running { node, federation, store, stop, server });
     }
 
-    fn open_store(&self) -> Store {
-        let disk = DirDisk::new(self.path()).expect("the data folder can be used");
+    async fn open_store(&self) -> Store {
         let key = RootKey::load_or_create(&self.path().join("root.key"), &SystemEntropy).expect("a root key");
         let mut config = StoreConfig::default();
         if let Some(bytes) = self.options.reserve_bytes {
             config.reserve_bytes = bytes;
         }
-        Store::open(config, Arc::new(disk), Driver::Thread, &key, Arc::new(SystemEntropy))
-            .expect("the store opens")
+        // After a restart a reader of the one before may still hold the file for a moment, as no process would.
+        eventually("the store is free", async || {
+            let disk = Arc::new(DirDisk::new(self.path()).expect("the data folder can be used"));
+            match Store::open(config.clone(), disk, Driver::Thread, &key, Arc::new(SystemEntropy)) {
+                Err(OpenError::InUse) => None,
+                opened => Some(opened.expect("the store opens")),
+            }
+        })
+        .await
     }
 
     /// Stops it in order: listener, actors, store.

@@ -71,7 +71,7 @@ impl SiteActor {
         let mut effects = Vec::new();
         for payload in &items.payloads {
             // One that cannot be read or breaks a rule is dropped alone, for the same reason.
-            match self.put_payload(&mut batch, state, &mut sync, &mut rollups, &effects, payload) {
+            match self.put_payload(&mut batch, state, &mut rollups, &effects, payload) {
                 Ok(effect) => effects.push(effect),
                 Err(error) => {
                     debug!(site = %state.site.id, payload_type = payload.payload_type, %error, "payload dropped");

@@ -47,7 +47,8 @@ impl SiteActor {
             number,
             control,
         ));
-        state.link = Some(LiveLink { number, link, checkpoint: 0, push: None, _serving: serving });
+        state.link =
+            Some(LiveLink { number, link, compared: false, checkpoint: 0, push: None, _serving: serving });
         state.publish();
         Ok(state.sync.position)
     }

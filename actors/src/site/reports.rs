@@ -10,9 +10,8 @@ use hansa_model::id::{LeaseId, PolicyId};
 use hansa_model::machine::rollup::SiteRollups;
 use hansa_model::report::{Report, UnreadableReport};
 use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
-use hansa_model::site::SiteSync;
 use hansa_model::sync::Payload;
-use hansa_storage::{Batch, Lane, table};
+use hansa_storage::{Batch, Lane};
 
 use super::{SiteActor, SiteState};
 use crate::error::IngestError;
@@ -53,13 +52,12 @@ impl SiteActor {
         report: Report,
     ) -> Result<ReportAnswer, IngestError> {
         self.contact(state).await?;
-        let mut sync = state.sync.clone();
         let mut rollups = Arc::clone(&state.rollups);
         let mut batch = Batch::new();
-        let (effect, answer) = self.put_report(&mut batch, state, &mut sync, &mut rollups, &[], report)?;
-        batch.put::<table::SiteSyncs>(&state.site.id, &sync);
-        self.context.commit(Lane::Ingest, batch).await?;
-        state.sync = sync;
+        let (effect, answer) = self.put_report(&mut batch, state, &mut rollups, &[], report)?;
+        if !batch.is_empty() {
+            self.context.commit(Lane::Ingest, batch).await?;
+        }
         state.rollups = rollups;
         self.take_effects(state, vec![effect]);
         state.publish();
@@ -71,20 +69,18 @@ impl SiteActor {
         &self,
         batch: &mut Batch,
         state: &SiteState,
-        sync: &mut SiteSync,
         rollups: &mut Arc<SiteRollups>,
         earlier: &[ReportEffect],
         payload: &Payload,
     ) -> Result<ReportEffect, DroppedPayload> {
         let report = Report::parse(&payload.payload_type, &payload.body)?;
-        Ok(self.put_report(batch, state, sync, rollups, earlier, report)?.0)
+        Ok(self.put_report(batch, state, rollups, earlier, report)?.0)
     }
 
     pub(super) fn put_report(
         &self,
         batch: &mut Batch,
         state: &SiteState,
-        _sync: &mut SiteSync,
         rollups: &mut Arc<SiteRollups>,
         earlier: &[ReportEffect],
         report: Report,

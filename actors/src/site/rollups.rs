@@ -163,11 +163,10 @@ impl SiteActor {
         if reports.is_empty() {
             return;
         }
-        let (mut sync, mut rollups) = (state.sync.clone(), Arc::clone(&state.rollups));
+        let mut rollups = Arc::clone(&state.rollups);
         let (mut batch, mut effects) = (Batch::new(), Vec::new());
         for report in reports {
-            if let Ok((effect, _)) = self.put_report(&mut batch, state, &mut sync, &mut rollups, &[], report)
-            {
+            if let Ok((effect, _)) = self.put_report(&mut batch, state, &mut rollups, &[], report) {
                 effects.push(effect);
             }
         }

@@ -279,9 +279,11 @@ pub fn differs(policy: &Policy, row: &Assignment, held: Option<&HeldPolicy>) -> 
 }
 
 /// A site holds a higher version than there is: this coordinator's disk went back, and the number stands for
-/// something else there. The policy goes on above it; none when that is so already.
+/// something else there. The policy goes on above it; none when that is so already, or when the site claims
+/// more versions than can have been lost.
 pub fn outnumbered(id: PolicyId, policy: &Policy, version: u32, now: Timestamp) -> Option<PolicyDecision> {
-    if version <= policy.version {
+    let lost = version.saturating_sub(policy.version);
+    if lost == 0 || lost > limits::VERSIONS_LOST_MAX {
         return None;
     }
     let next = Policy { version: version.saturating_add(1), updated_at: now, ..policy.clone() };

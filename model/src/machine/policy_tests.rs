@@ -71,6 +71,16 @@ fn coordinator_whose_disk_went_back_goes_on_above_what_its_sites_have() {
 }
 
 #[test]
+fn site_that_claims_more_versions_than_can_be_lost_is_not_believed() {
+    let policy = policy();
+    let most = policy.version + limits::VERSIONS_LOST_MAX;
+
+    assert!(outnumbered(ID, &policy, most, NOW).is_some());
+    assert_eq!(outnumbered(ID, &policy, most + 1, NOW), None);
+    assert_eq!(outnumbered(ID, &policy, u32::MAX, NOW), None);
+}
+
+#[test]
 fn policy_begins_active_at_version_one() {
     let policy = policy();
 
