@@ -7,9 +7,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`id`], [`time`], [`secret`], [`entropy`] | identities, instants, redacted values, the two seams to the outside |
-//! | [`host`], [`site`], [`sync`], [`policy`], [`push`], [`received`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
-//! | [`host`], [`site`], [`sync`], [`push`], [`command`], [`report`], [`rollup`], [`finding`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
-//! | [`host`], [`site`], [`sync`], [`push`], [`report`], [`lease`], [`audit`], [`event`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`host`], [`site`], [`sync`], [`policy`], [`command`], [`lease`], [`push`], [`received`], [`report`], [`rollup`], [`finding`], [`audit`], [`alert`], [`event`], [`webhook`], [`enrollment`], [`scope`] | what is stored and sent |
+//! | [`secrets`] | secret paths, backends, mappings, values |
 //! | [`access`] | local users, API keys, logins |
 //! | [`directory`] | the host index: columns, n-gram postings, search, digests |
 //! | [`machine`] | the decisions of each actor |
@@ -36,6 +35,7 @@ pub mod report;
 pub mod rollup;
 pub mod scope;
 pub mod secret;
+pub mod secrets;
 pub mod site;
 pub mod sync;
 pub mod time;

@@ -697,3 +697,44 @@ pub mod issuer {
     /// Bytes of a name that another issuer gives its user; it stands in the audit log.
     pub const USERID_BYTES_MAX: usize = 255;
 }
+
+/// Secrets and their backends (contract of the secret federation API, parts A to D).
+pub mod secrets {
+    use std::time::Duration;
+
+    /// Characters of a path: contract A.6.
+    pub const PATH_BYTES_MAX: usize = 512;
+    /// Segments of a path: contract A.6.
+    pub const PATH_SEGMENTS_MAX: usize = 10;
+    /// Bytes of one value: larger than any backend takes (AWS and Google 64 KiB, Azure 25 kB), small enough
+    /// that a hostile one costs little.
+    pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+    /// Nesting of a value: contract C.2.
+    pub const VALUE_DEPTH_MAX: usize = 32;
+    /// Bytes of a backend's answer to one call: a value, and what is around it; a listing's page likewise.
+    pub const ANSWER_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
+    /// Bytes of a backend's listing page: 1,000 names of AWS with their versions have about 400 KiB.
+    pub const LISTING_BYTES_MAX: usize = 4 * 1024 * 1024;
+    /// Names of one backend that a sync takes; beyond it the run is partial and says so.
+    pub const NAMES_MAX: usize = 1_000_000;
+    /// Bytes of a backend's name: contract B.1.
+    pub const BACKEND_NAME_BYTES_MAX: usize = 128;
+    /// Mappings of one backend: contract B.1.
+    pub const MAPPINGS_MAX: usize = 256;
+    /// Bytes of a name at a backend: AWS takes 512, Vault more than a path can hold.
+    pub const REMOTE_NAME_BYTES_MAX: usize = 1_024;
+    /// Bytes of any text in a configuration; ARNs are the longest with 2,048.
+    pub const CONFIG_TEXT_BYTES_MAX: usize = 2_048;
+    /// One call to a backend: contract B.3.
+    pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+    /// The longest that one may be configured to take.
+    pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+    /// Calls to one backend at a time: contract B.3.
+    pub const CONCURRENCY_DEFAULT: u32 = 8;
+    /// The most that may be configured; vendors throttle long before.
+    pub const CONCURRENCY_MAX: u32 = 64;
+    /// Between two syncs: contract B.1.
+    pub const SYNC_INTERVAL_MIN: Duration = Duration::from_secs(60);
+    /// See [`SYNC_INTERVAL_MIN`].
+    pub const SYNC_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3_600);
+}

@@ -1,0 +1,15 @@
+//! Drivers of the secret stores behind one trait: Vault and OpenBao, AWS, Azure, Google.
+//!
+//! A [`Driver`] speaks to one configured store. It makes one attempt a call, within the configured time,
+//! and answers in our words ([`CallError`]); it knows no retry, no schedule, no breaker and no mapping: those
+//! belong to the backend's actor. What it receives is hostile until proven otherwise: sizes, counts and
+//! times are bounded, no redirect is followed, and the address that was checked is the one dialled.
+//!
+//! [`Drivers`] is the seam: production opens the vendors' clients (`VendorDrivers`), a simulation its own.
+
+mod driver;
+
+pub use driver::{
+    Call, CallError, Driver, Drivers, Entry, Found, ListPage, Login, OpenError, Opening, ReadVersion, Write,
+    Written,
+};

@@ -1,0 +1,19 @@
+//! Secrets and the stores they come from: paths, patterns, mappings, configurations, values.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`path`] | the grammar of a secret's path |
+//! | [`pattern`] | path patterns, as policies and mappings use them |
+//! | [`mapping`] | which backend a path belongs to, the name it has there, and the way back |
+//! | [`backend`] | what a backend is and how it is configured |
+//! | [`duration`] | `15m`, `24h`, `90d` |
+//! | [`address`] | which addresses a backend may have |
+//! | [`value`] | what a backend answers, and how it becomes a secret's `data` |
+
+pub mod address;
+pub mod backend;
+pub mod duration;
+pub mod mapping;
+pub mod path;
+pub mod pattern;
+pub mod value;
