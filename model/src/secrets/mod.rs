@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`id`] | identities with a prefix |
 //! | [`path`] | the grammar of a secret's path |
 //! | [`pattern`] | path patterns, as policies and mappings use them |
 //! | [`mapping`] | which backend a path belongs to, the name it has there, and the way back |
@@ -13,6 +14,7 @@
 pub mod address;
 pub mod backend;
 pub mod duration;
+pub mod id;
 pub mod mapping;
 pub mod path;
 pub mod pattern;
