@@ -723,6 +723,22 @@ pub mod secrets {
     pub const MAPPINGS_MAX: usize = 256;
     /// Bytes of a name at a backend: AWS takes 512, Vault more than a path can hold.
     pub const REMOTE_NAME_BYTES_MAX: usize = 1_024;
+    /// Bytes of a pattern's segment that has wildcards inside: two of them are compared letter by letter with
+    /// each other, and a name that needs more is written out.
+    pub const WILDCARD_SEGMENT_BYTES_MAX: usize = 64;
+    /// Bytes of a name at AWS: contract D.5.
+    pub const AWS_NAME_BYTES_MAX: usize = 512;
+    /// Bytes of a name at Google: contract D.5.
+    pub const GOOGLE_NAME_BYTES_MAX: usize = 255;
+    /// Bytes of a name at Azure: contract D.5.
+    pub const AZURE_NAME_BYTES_MAX: usize = 127;
+    /// Warnings of one tenant about two paths that reach one name: an operator reads the first few.
+    pub const SHADOWS_MAX: usize = 16;
+    /// Steps that the search for such names takes in all, a tenth of a second at most: they are warnings only.
+    pub const SHADOW_STEPS_MAX: usize = 1_000_000;
+    /// Pairs of places that the comparison of two templates or segments keeps: two of 255 characters, which
+    /// is more than templates have, and under 3 MiB.
+    pub const COMMON_PLACES_MAX: usize = 65_536;
     /// Bytes of any text in a configuration; ARNs are the longest with 2,048.
     pub const CONFIG_TEXT_BYTES_MAX: usize = 2_048;
     /// One call to a backend: contract B.3.

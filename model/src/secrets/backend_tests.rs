@@ -83,5 +83,5 @@ fn endpoint_is_a_base_address_and_nothing_else() {
     assert_eq!((endpoint.as_str(), endpoint.port()), ("https://vault.internal", 443));
     // Spellings of an address that the URL standard knows become that address, so the rules meet it.
     let spelled: Endpoint = "http://0x7f.1".parse().unwrap();
-    assert_eq!(spelled.host(), Host::Ipv4(std::net::Ipv4Addr::LOCALHOST));
+    assert_eq!(spelled.host(), Host::<&str>::Ipv4(std::net::Ipv4Addr::LOCALHOST));
 }

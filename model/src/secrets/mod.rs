@@ -5,7 +5,8 @@
 //! | [`id`] | identities with a prefix |
 //! | [`path`] | the grammar of a secret's path |
 //! | [`pattern`] | path patterns, as policies and mappings use them |
-//! | [`mapping`] | which backend a path belongs to, the name it has there, and the way back |
+//! | [`mapping`] | the name that a path has at a backend, and the way back |
+//! | [`routes`] | which of a tenant's mappings a path belongs to |
 //! | [`backend`] | what a backend is and how it is configured |
 //! | [`duration`] | `15m`, `24h`, `90d` |
 //! | [`address`] | which addresses a backend may have |
@@ -18,4 +19,5 @@ pub mod id;
 pub mod mapping;
 pub mod path;
 pub mod pattern;
+pub mod routes;
 pub mod value;
