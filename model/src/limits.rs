@@ -749,6 +749,30 @@ pub mod secrets {
     pub const CONCURRENCY_DEFAULT: u32 = 8;
     /// The most that may be configured; vendors throttle long before.
     pub const CONCURRENCY_MAX: u32 = 64;
+    /// Failures in a row after which a backend is left alone. Fewer would let one lost packet, tried three
+    /// times, cost everybody their reads; more would keep callers waiting for time-outs.
+    pub const BREAKER_FAILURES: u32 = 5;
+    /// How long it is left alone at first; doubles. Short, because a leader election of Vault takes no longer.
+    pub const BREAKER_REST_FIRST: Duration = Duration::from_secs(2);
+    /// The longest rest: a backend that comes back is used again within a minute.
+    pub const BREAKER_REST_MAX: Duration = Duration::from_secs(60);
+    /// How long the one call that may find out is waited for before another may: longer than any call takes
+    /// with its further tries.
+    pub const BREAKER_TRIAL_MAX: Duration = Duration::from_secs(90);
+    /// Buckets of callers kept at a time. Each is full again, and forgotten, a minute after its last call, so
+    /// this is callers a minute; at some 200 bytes each they stay under 16 MiB.
+    pub const BUCKETS_MAX: usize = 65_536;
+    /// Complete listings in a row that do not name a copy before it counts as gone: contract C.3, because
+    /// AWS lists lag by minutes.
+    pub const ABSENCES_MIN: u8 = 2;
+    /// Copies that a sync may delete without asking, whatever their share: contract C.3.
+    pub const GUARDED_DELETIONS_MIN: u64 = 10;
+    /// A sync deletes more than a fifth of the copies only when somebody confirms it.
+    pub const GUARDED_DELETIONS_SHARE: u64 = 5;
+    /// Before a failed sync is tried again; doubles up to [`SYNC_RETRY_MAX`]: contract C.3.
+    pub const SYNC_RETRY_FIRST: Duration = Duration::from_secs(30);
+    /// See [`SYNC_RETRY_FIRST`].
+    pub const SYNC_RETRY_MAX: Duration = Duration::from_secs(900);
     /// Between two syncs: contract B.1.
     pub const SYNC_INTERVAL_MIN: Duration = Duration::from_secs(60);
     /// See [`SYNC_INTERVAL_MIN`].

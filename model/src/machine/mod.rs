@@ -5,7 +5,11 @@
 
 pub mod alert;
 pub mod audit_index;
+pub mod backend_sync;
+pub mod breaker;
+pub mod bucket;
 pub mod checkpoints;
+pub mod coalesce;
 pub mod command;
 pub mod delivery;
 pub mod event_ring;
