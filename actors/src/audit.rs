@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hansa_model::audit::{
-    AuditEntry, AuditFilter, AuditHead, BrokenChain, Checkpoint, KeptCheckpoint, Verification,
+    AuditEntry, AuditFilter, AuditHead, AuditParts, BrokenChain, Checkpoint, KeptCheckpoint, Verification,
 };
 use hansa_model::limits::audit as limits;
 use hansa_model::machine::audit_index::{AuditIndex, AuditPage};
@@ -232,9 +232,9 @@ fn follow(view: &ReadView, verified: &mut Verification) -> Result<(), Unfollowed
     let mut outcome = Ok(());
     view.visit::<table::Audit>(from + 1.., |_, body| {
         followed += 1;
-        let step = match postcard::from_bytes::<AuditEntry>(body) {
-            Ok(entry) => verify_entry(verified, &entry),
-            Err(_) => Err(BrokenChain::Changed { number: verified.place().0 + 1 }),
+        let step = match AuditParts::of(body) {
+            Some(AuditParts { number, draft, hash }) => verified.follow(number, draft, &hash),
+            None => Err(BrokenChain::Changed { number: verified.place().0 + 1 }),
         };
         outcome = step.map_err(Unfollowed::Broken);
         let goes_on = outcome.is_ok() && followed < limits::VERIFIED_AT_ONCE_MAX;
@@ -249,24 +249,14 @@ fn follow(view: &ReadView, verified: &mut Verification) -> Result<(), Unfollowed
 pub(crate) fn links(view: &ReadView, after: u64, limit: usize) -> Result<Vec<ChainLink>, Unavailable> {
     let mut links = Vec::new();
     view.visit::<table::Audit>(after.saturating_add(1).., |number, body| {
-        links.push(match postcard::from_bytes::<AuditEntry>(body) {
-            Ok(entry) => ChainLink { number: entry.number, draft: draft_bytes(&entry), hash: entry.hash },
-            Err(_) => ChainLink { number, draft: body.to_vec(), hash: [0; 32] },
+        links.push(match AuditParts::of(body) {
+            Some(AuditParts { number, draft, hash }) => ChainLink { number, draft: draft.to_vec(), hash },
+            None => ChainLink { number, draft: body.to_vec(), hash: [0; 32] },
         });
         if links.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .map_err(unreadable)?;
     Ok(links)
-}
-
-/// The next entry of a log that is being followed.
-pub(crate) fn verify_entry(verification: &mut Verification, entry: &AuditEntry) -> Result<(), BrokenChain> {
-    verification.follow(entry.number, &draft_bytes(entry), &entry.hash)
-}
-
-/// What an entry's hash covers beside its number.
-pub(crate) fn draft_bytes(entry: &AuditEntry) -> Vec<u8> {
-    postcard::to_stdvec(&entry.draft).expect("records are plain data, which always encodes into memory")
 }
 
 /// A checkpoint of the coordinator's log arrived at this site: kept, if the coordinator signed it. Durable

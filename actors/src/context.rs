@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use hansa_model::audit::{AuditDraft, Checkpoint, Detail};
 use hansa_model::event::EventDraft;
+use hansa_model::machine::event_ring::Notice;
 use hansa_model::machine::registry::Entry;
 use hansa_model::scope::Operator;
 use hansa_model::site::Site;
@@ -136,10 +137,10 @@ impl Context {
 
     /// The same, for callers that must know why a batch was refused.
     pub(crate) async fn store_batch(&self, lane: Lane, batch: Batch) -> Result<Receipt, CommitError> {
-        let events: Vec<EventDraft> = batch.audit_drafts().iter().map(EventDraft::from).collect();
+        let entries = batch.audit_bytes().to_vec();
         let receipt = self.store.commit(lane, batch).await?;
-        for event in events {
-            self.events.publish(event);
+        for entry in entries {
+            self.events.publish(Notice::Entry(entry));
         }
         Ok(receipt)
     }
@@ -151,13 +152,13 @@ impl Context {
         site: Option<SiteId>,
         details: impl IntoIterator<Item = (&'static str, Detail)>,
     ) {
-        self.events.publish(EventDraft {
+        self.events.publish(Notice::from(&EventDraft {
             kind: kind.to_owned(),
             at: self.now(),
             site,
             audit_entry: None,
             details: details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        });
+        }));
     }
 
     /// Completes a decision's audit entry.

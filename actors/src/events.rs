@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hansa_model::Timestamp;
-use hansa_model::event::{Event, EventDraft, EventId};
+use hansa_model::event::{Event, EventId};
 use hansa_model::limits::events as limits;
-use hansa_model::machine::event_ring::{EventRing, Following};
+use hansa_model::machine::event_ring::{EventRing, Following, Notice};
 use tokio::sync::watch;
 
 /// The events of one start of the node.
@@ -27,9 +27,12 @@ impl Events {
     }
 
     /// Gives an event its place and wakes the readers. Waits for nobody.
-    pub(crate) fn publish(&self, draft: EventDraft) {
-        let id = self.ring().push(draft);
-        self.newest.send_replace(id.number);
+    pub(crate) fn publish(&self, notice: Notice) {
+        let id = self.ring().push(notice);
+        // A reader that comes between these two lines finds the event in the ring.
+        if self.newest.receiver_count() > 0 {
+            self.newest.send_replace(id.number);
+        }
     }
 
     /// A reader from a place on.
@@ -62,7 +65,7 @@ pub enum EventsStart {
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventsRead {
     /// These events, in order; none when there is nothing new.
-    Events(Vec<Arc<Event>>),
+    Events(Vec<Event>),
     /// Events are lost, or the place is of another start of the node: load again what is shown. The reader
     /// goes on from here.
     Reset(EventId),
@@ -91,16 +94,18 @@ impl EventReader {
     /// What has come since the last call, at most `limits::events::READ_MAX` of it. Never waits.
     pub fn read(&mut self) -> EventsRead {
         self.newest.mark_unchanged();
-        match self.events.ring().after(self.place, limits::READ_MAX) {
+        let following = self.events.ring().after(self.place, limits::READ_MAX);
+        match following {
             Following::Lost(newest) => {
                 self.place = newest;
                 EventsRead::Reset(newest)
             }
-            Following::Events(events) => {
-                if let Some(last) = events.last() {
-                    self.place = last.id;
+            Following::Events(notices) => {
+                if let Some((last, _)) = notices.last() {
+                    self.place = *last;
                 }
-                EventsRead::Events(events)
+                let read = |(id, notice): (EventId, Notice)| notice.read().map(|draft| Event { id, draft });
+                EventsRead::Events(notices.into_iter().filter_map(read).collect())
             }
         }
     }
@@ -146,6 +151,8 @@ impl Coarse {
 mod tests {
     use std::collections::BTreeMap;
 
+    use hansa_model::event::EventDraft;
+
     use super::*;
 
     #[tokio::test]
@@ -155,7 +162,7 @@ mod tests {
         assert_eq!(reader.read(), EventsRead::Events(Vec::new()));
         let asleep = tokio::time::timeout(Duration::from_millis(10), reader.changed()).await;
 
-        events.publish(draft());
+        events.publish(notice());
         reader.changed().await;
 
         assert!(asleep.is_err());
@@ -168,7 +175,7 @@ mod tests {
         let events = Arc::new(Events::new(7));
         let mut reader = events.reader(EventsStart::Now);
         for _ in 0..=limits::KEPT_MAX {
-            events.publish(draft());
+            events.publish(notice());
         }
 
         let newest = EventId { epoch: 7, number: limits::KEPT_MAX as u64 + 1 };
@@ -188,13 +195,13 @@ mod tests {
         assert!(!coarse.due(at(20), pause), "nothing was kept back");
     }
 
-    fn draft() -> EventDraft {
-        EventDraft {
+    fn notice() -> Notice {
+        Notice::from(&EventDraft {
             kind: "sync".to_owned(),
             at: Timestamp::EPOCH,
             site: None,
             audit_entry: None,
             details: BTreeMap::new(),
-        }
+        })
     }
 }

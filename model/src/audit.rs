@@ -108,6 +108,26 @@ impl<'a> AuditHead<'a> {
     }
 }
 
+/// A stored entry taken apart where it lies: what the chain is followed by, without reading the draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditParts<'a> {
+    /// See [`AuditEntry::number`].
+    pub number: u64,
+    /// The draft's postcard bytes, as the hash covers them.
+    pub draft: &'a [u8],
+    /// See [`AuditEntry::hash`].
+    pub hash: [u8; 32],
+}
+
+impl<'a> AuditParts<'a> {
+    /// Takes a stored entry's postcard bytes apart; none when they are too short for one.
+    pub fn of(entry: &'a [u8]) -> Option<Self> {
+        let (number, rest) = postcard::take_from_bytes(entry).ok()?;
+        let (draft, hash) = rest.split_last_chunk()?;
+        Some(Self { number, draft, hash: *hash })
+    }
+}
+
 /// What is asked of the audit log. All conditions must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditFilter {
@@ -290,7 +310,30 @@ mod tests {
 
     #[test]
     fn the_head_of_an_entry_is_its_first_fields() {
-        let entry = AuditEntry {
+        let entry = entry();
+        let bytes = postcard::to_stdvec(&entry).unwrap();
+
+        let head = AuditHead::of(&bytes).unwrap();
+
+        assert_eq!((head.number, head.id, head.created_at), (300, entry.draft.id, entry.draft.created_at));
+        assert_eq!((head.operation, head.actor_userid), ("site_updated", Some("anna")));
+        assert_eq!(head.target_site_id, entry.draft.target_site_id);
+    }
+
+    #[test]
+    fn the_parts_of_an_entry_are_its_number_its_drafts_bytes_and_its_hash() {
+        let entry = entry();
+        let bytes = postcard::to_stdvec(&entry).unwrap();
+        let draft = postcard::to_stdvec(&entry.draft).unwrap();
+
+        let parts = AuditParts::of(&bytes).unwrap();
+
+        assert_eq!(parts, AuditParts { number: 300, draft: &draft, hash: entry.hash });
+        assert_eq!(AuditParts::of(&bytes[..20]), None);
+    }
+
+    fn entry() -> AuditEntry {
+        AuditEntry {
             number: 300,
             draft: AuditDraft {
                 id: AuditId(uuid::Uuid::from_u128(7)),
@@ -303,14 +346,7 @@ mod tests {
                 details: BTreeMap::new(),
             },
             hash: [1; 32],
-        };
-        let bytes = postcard::to_stdvec(&entry).unwrap();
-
-        let head = AuditHead::of(&bytes).unwrap();
-
-        assert_eq!((head.number, head.id, head.created_at), (300, entry.draft.id, entry.draft.created_at));
-        assert_eq!((head.operation, head.actor_userid), ("site_updated", Some("anna")));
-        assert_eq!(head.target_site_id, entry.draft.target_site_id);
+        }
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
 
 use hansa_model::Secret;
 use hansa_model::audit::AuditDraft;
@@ -11,6 +12,12 @@ use zeroize::Zeroize;
 use crate::codec::{KeyOf, encode_record, range_bytes, recode};
 use crate::seal::Sealer;
 use crate::table::{Log, SealedTable, Table};
+
+/// Room in which most drafts encode without a second allocation.
+const AUDIT_DRAFT_BYTES: usize = 512;
+
+/// What an audit record has beside its draft: key, layout version, number and hash.
+const AUDIT_RECORD_MORE: usize = 8 + 1 + 10 + 32;
 
 /// How urgent a batch is. The writer serves earlier lanes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +47,8 @@ impl Lane {
 pub struct Batch {
     pub(crate) expectations: Vec<Expectation>,
     pub(crate) writes: Vec<Write>,
-    pub(crate) audit: Vec<AuditDraft>,
+    /// The entries' bytes, made by whoever fills the batch: the writer has only to number and chain them.
+    pub(crate) audit: Vec<Arc<[u8]>>,
 }
 
 /// What must hold when the batch's turn comes.
@@ -148,19 +156,28 @@ impl Batch {
     pub fn audit(&mut self, draft: AuditDraft) -> &mut Self {
         // The one figure that needs the log's cost apart; no other build knows this feature.
         if cfg!(not(feature = "bench-without-audit")) {
-            self.audit.push(draft);
+            let room = Vec::with_capacity(AUDIT_DRAFT_BYTES);
+            let bytes = postcard::to_extend(&draft, room)
+                .expect("records are plain data, which always encodes into memory");
+            self.audit.push(bytes.as_slice().into());
         }
         self
     }
 
-    /// The entries that the batch adds to the audit log, in their order.
-    pub fn audit_drafts(&self) -> &[AuditDraft] {
+    /// The entries that the batch adds to the audit log, in their order, in postcard as the log stores them.
+    pub fn audit_bytes(&self) -> &[Arc<[u8]>] {
         &self.audit
+    }
+
+    /// The same, read again.
+    pub fn audit_drafts(&self) -> impl Iterator<Item = AuditDraft> {
+        self.audit.iter().filter_map(|draft| postcard::from_bytes(draft).ok())
     }
 
     /// Bytes that the batch brings, about; what a commit is bounded by.
     pub fn bytes(&self) -> usize {
-        self.writes.iter().map(Write::bytes).sum::<usize>() + 256 * self.audit.len()
+        let audit: usize = self.audit.iter().map(|draft| draft.len() + AUDIT_RECORD_MORE).sum();
+        self.writes.iter().map(Write::bytes).sum::<usize>() + audit
     }
 
     /// Replaces values to seal by their envelopes.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hansa_model::audit::{AuditDraft, AuditEntry, chain};
+use hansa_model::audit::chain;
 use redb::ReadableTable as _;
 
 use crate::batch::{Batch, Expectation, Expected, Receipt, Write};
-use crate::codec::{self, KeyOf as _, as_slices, encode_record};
+use crate::codec::{self, as_slices};
 use crate::error::CommitError;
 use crate::generation::{AUDIT_KEY, AuditHead, COMMITS_KEY, Counters, NEXT_PREFIX};
 use crate::log::Pieces;
@@ -118,15 +118,26 @@ impl<'t> Changes<'t> {
     }
 
     /// Gives an audit entry its number and hash. The only place where the log grows.
-    fn chain(&mut self, draft: &AuditDraft) -> Result<u64, redb::Error> {
+    ///
+    /// The record is an [`AuditEntry`](hansa_model::audit::AuditEntry) in postcard, put together from parts: a
+    /// number, the draft as the batch brought it, and 32 bytes of hash.
+    fn chain(&mut self, draft: &[u8]) -> Result<u64, redb::Error> {
         let head = self.counters.audit;
         let number = head.number + 1;
-        let draft_bytes =
-            postcard::to_stdvec(draft).expect("records are plain data, which always encodes into memory");
-        let hash = chain(&head.hash, number, &draft_bytes);
-        let entry = AuditEntry { number, draft: draft.clone(), hash };
-        let record = encode_record::<Audit>(&entry);
-        self.table(Audit::NAME)?.insert(number.key_bytes().as_slice(), record.as_slice())?;
+        let hash = chain(&head.hash, number, draft);
+        let mut room = [0; 10];
+        let number_bytes =
+            postcard::to_slice(&number, &mut room).expect("a number takes at most ten bytes in postcard");
+        let parts = [&[Audit::VERSION], &*number_bytes, draft, &hash];
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut record = self.table(Audit::NAME)?.insert_reserve(number.to_be_bytes().as_slice(), len)?;
+        let mut rest = record.as_mut();
+        for part in parts {
+            let (place, after) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = after;
+        }
+        drop(record);
         self.counters.audit = AuditHead { number, hash };
         Ok(number)
     }

@@ -75,7 +75,7 @@ impl SiteActor {
             return Ok(known);
         }
         let beside: Vec<_> =
-            batch.audit_drafts().iter().filter(|draft| draft.operation == leases::REQUESTED).collect();
+            batch.audit_drafts().filter(|draft| draft.operation == leases::REQUESTED).collect();
         let asked = Detail::Text(lease.correlation_key.clone());
         if beside.iter().any(|draft| draft.details.get("correlation_key") == Some(&asked)) {
             return Err(InvalidLeaseRequest::Repeated.into());

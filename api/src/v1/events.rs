@@ -184,7 +184,7 @@ impl Watch {
                     .iter()
                     .filter(|event| self.filter.takes(event) && event.is_visible_to(&self.operator));
                 for event in shown {
-                    self.format.event(&EventBody::from(&**event), &mut piece);
+                    self.format.event(&EventBody::from(event), &mut piece);
                 }
             }
         }
