@@ -234,6 +234,90 @@ impl Mapping {
         (!is_listed).then_some(&self.listing_prefix)
     }
 
+    /// What to list to see the names of those paths that start with this text: as [`Self::listing_prefix`], and
+    /// as much narrower as the text allows. It may show others too.
+    pub fn listing_prefix_below(&self, prefix: &str) -> String {
+        let Some(known) = known_captures(self.pattern.segments(), prefix) else {
+            return self.listing_prefix.clone();
+        };
+        match &self.shape {
+            Shape::Tree(segments) => self.tree_prefix(segments, &known),
+            Shape::Flat { head, rest } => {
+                let plain: Vec<String> =
+                    known.whole.iter().map(|capture| capture.replace('/', &self.separator)).collect();
+                let (mut name, is_whole) = glob_start(head, &mut plain.iter().map(String::as_str));
+                if let (true, Some(joint), Some(start)) = (is_whole, rest, &known.rest) {
+                    name.push_str(joint);
+                    name.push_str(&start.replace('/', &self.separator));
+                }
+                name
+            }
+        }
+    }
+
+    /// The start, with a slash at its end, of all paths whose names lie in this folder of Vault or AWS; none when
+    /// no path's do, or the store has no folders. Which mapping those paths belong to is not asked.
+    pub fn folder_of(&self, folder: &str) -> Option<String> {
+        let Shape::Tree(segments) = &self.shape else { return None };
+        let start = format!("{folder}/");
+        let known = known_captures(segments, &start)?;
+        let mut captures = known.whole.iter().copied();
+        let mut out: Vec<String> = Vec::new();
+        let mut is_path = true;
+        for segment in self.pattern.segments() {
+            let (text, is_whole) = match segment {
+                Segment::Literal(text) => (text.clone(), true),
+                Segment::Glob(glob) => glob_start(glob, &mut captures),
+                Segment::Rest => {
+                    out.extend(known.rest.iter().map(|rest| rest.trim_end_matches('/').to_owned()));
+                    (String::new(), false)
+                }
+            };
+            if !is_whole {
+                is_path = false;
+                break;
+            }
+            out.push(text);
+        }
+        if is_path {
+            // All of it is known, so this is the path, and its folder is what is asked for.
+            out.pop();
+        }
+        out.retain(|segment| !segment.is_empty());
+        let path: SecretPath = out.join("/").parse().ok()?;
+        Some(format!("{path}/"))
+    }
+
+    fn tree_prefix(&self, segments: &[Segment], known: &Known<'_>) -> String {
+        let is_text = self.kind == BackendKind::AwsSecretsManager;
+        let mut captures = known.whole.iter().copied();
+        let mut out = String::new();
+        for (place, segment) in segments.iter().enumerate() {
+            let (text, is_whole) = match segment {
+                Segment::Literal(text) => (text.clone(), true),
+                Segment::Glob(glob) => glob_start(glob, &mut captures),
+                Segment::Rest => match &known.rest {
+                    Some(start) => (start.clone(), false),
+                    None => return out,
+                },
+            };
+            // A folder ends with a whole segment, a text anywhere.
+            let text = match text.rsplit_once('/') {
+                _ if is_whole || is_text => text.as_str(),
+                Some((folder, _)) => folder,
+                None => return out,
+            };
+            if place > 0 {
+                out.push('/');
+            }
+            out.push_str(text);
+            if !is_whole {
+                return out;
+            }
+        }
+        out
+    }
+
     /// Whether there are no wildcards: one path, one name, nothing to list.
     pub fn is_exact(&self) -> bool {
         self.pattern.literal_segments().count() == self.pattern.segments().len()
@@ -610,6 +694,40 @@ fn segment_captures<'a>(segments: &[Segment], text: &'a str) -> Option<Captures<
     rest.is_none().then_some(captures)
 }
 
+/// What is known of the wildcards when only the start of a text is.
+struct Known<'a> {
+    /// Those whose segment is there in full.
+    whole: Captures<'a>,
+    /// What begins the segments of `**`, when the text goes on past the slash before them.
+    rest: Option<String>,
+}
+
+/// What the wildcards of these segments stand for in every text that starts so; none when none matches.
+fn known_captures<'a>(segments: &[Segment], start: &'a str) -> Option<Known<'a>> {
+    let (whole, part) = start.rsplit_once('/').map_or((None, start), |(whole, part)| (Some(whole), part));
+    let mut texts = whole.into_iter().flat_map(|whole| whole.split('/'));
+    let mut known = Known { whole: Vec::new(), rest: None };
+    for segment in segments {
+        match segment {
+            Segment::Rest => {
+                let below: String = texts.by_ref().flat_map(|text| [text, "/"]).collect();
+                known.rest = Some(below + part);
+            }
+            Segment::Literal(literal) => match texts.next() {
+                Some(text) if text != literal => return None,
+                Some(_) => {}
+                None => return Some(known),
+            },
+            Segment::Glob(glob) => match texts.next() {
+                Some(text) => known.whole.extend(self::texts(text, glob.captures(text.as_bytes())?)?),
+                None => return Some(known),
+            },
+        }
+    }
+    // Past its end, only `**` has something.
+    known.rest.is_some().then_some(known)
+}
+
 /// What the wildcards of a flat template stand for in this name; for `**` rather something than nothing.
 fn flat_captures<'a>(head: &Glob, rest: Option<&str>, name: &'a str) -> Option<Captures<'a>> {
     let Some(joint) = rest else { return texts(name, head.captures(name.as_bytes())?) };
@@ -650,6 +768,25 @@ fn fill_segments(segments: &[Segment], captures: &[&str]) -> String {
         out.push_str(&text);
     }
     out
+}
+
+/// The text up to the first wildcard that there is nothing for, and whether there is something for all.
+fn glob_start<'a>(glob: &Glob, captures: &mut impl Iterator<Item = &'a str>) -> (String, bool) {
+    let mut out = Vec::with_capacity(glob.0.len());
+    let mut is_whole = true;
+    for token in &glob.0 {
+        match token {
+            Token::Byte(byte) => out.push(*byte),
+            Token::One | Token::Any => match captures.next() {
+                Some(capture) => out.extend_from_slice(capture.as_bytes()),
+                None => {
+                    is_whole = false;
+                    break;
+                }
+            },
+        }
+    }
+    (String::from_utf8(out).unwrap_or_default(), is_whole)
 }
 
 fn fill_glob<'a>(glob: &Glob, captures: &mut impl Iterator<Item = &'a str>) -> String {

@@ -309,6 +309,56 @@ fn listing_sees_every_name_of_its_mapping() {
 }
 
 #[test]
+fn listing_is_as_narrow_as_the_asked_prefix_allows() {
+    let (vault, aws, google) =
+        (BackendKind::HashicorpVault, BackendKind::AwsSecretsManager, BackendKind::GoogleSecretManager);
+    for (kind, pattern, template, prefix, expected) in [
+        (vault, "a/**", "secret/data/**", "", "secret/data"),
+        (vault, "a/**", "secret/data/**", "a", "secret/data"),
+        (vault, "a/**", "secret/data/**", "a/", "secret/data"),
+        (vault, "a/**", "secret/data/**", "a/x", "secret/data"),
+        (vault, "a/**", "secret/data/**", "a/x/", "secret/data/x"),
+        (vault, "a/**", "secret/data/**", "a/x/y/z", "secret/data/x/y"),
+        (vault, "a/*/x/**", "kv/*/y/**", "a/t", "kv"),
+        (vault, "a/*/x/**", "kv/*/y/**", "a/t/", "kv/t/y"),
+        (vault, "a/*/x/**", "kv/*/y/**", "a/t/x/u/", "kv/t/y/u"),
+        (vault, "a/*/x/**", "kv/*/y/**", "b/", "kv"),
+        (vault, "a/*", "kv/app-*", "a/x", "kv"),
+        (aws, "a/**", "prod/**", "a", "prod"),
+        (aws, "a/**", "prod/**", "a/", "prod/"),
+        (aws, "a/**", "prod/**", "a/x/y", "prod/x/y"),
+        (aws, "a/*/*", "live-*/db-*", "a/t/", "live-t/db-"),
+        (google, "a/**", "pay/**", "a", "pay"),
+        (google, "a/**", "pay/**", "a/x/y", "pay--x--y"),
+        (google, "a/*/**", "p-*--**", "a/x/y/", "p-x--y--"),
+    ] {
+        let mapping = mapping(kind, pattern, template);
+        assert_eq!(mapping.listing_prefix_below(prefix), expected, "{template} below {prefix}");
+    }
+}
+
+#[test]
+fn folder_of_a_store_is_one_of_ours() {
+    let vault = BackendKind::HashicorpVault;
+    for (pattern, template, folder, expected) in [
+        ("external/hashicorp/**", "secret/data/**", "secret/data/app", Some("external/hashicorp/app/")),
+        ("external/hashicorp/**", "secret/data/**", "secret/data", Some("external/hashicorp/")),
+        ("external/hashicorp/**", "secret/data/**", "other/data", None),
+        ("legacy/*/db", "kv1/*/db", "kv1", Some("legacy/")),
+        ("legacy/*/db", "kv1/*/db", "kv1/shop", Some("legacy/shop/")),
+        ("legacy/*/db", "kv1/*/db", "kv1/shop/eu", None),
+        ("legacy/*/db", "kv1/*/db", "kv1/shop/db", None),
+        ("a/*/b", "kv/*/x/y", "kv/t/x", Some("a/t/")),
+        ("a/*/x/**", "kv/*/**", "kv/t", Some("a/t/x/")),
+        ("a/**", "kv/**", "kv/b c", None),
+    ] {
+        let ours = mapping(vault, pattern, template).folder_of(folder);
+        assert_eq!(ours.as_deref(), expected, "{folder} of {template}");
+    }
+    assert_eq!(mapping(BackendKind::GoogleSecretManager, "a/**", "**").folder_of("x"), None);
+}
+
+#[test]
 fn wildcard_beside_text_cannot_leave_the_mount() {
     let vault = mapping(BackendKind::HashicorpVault, "a/x*/*", "secret/data/*/*");
 
@@ -391,6 +441,19 @@ proptest! {
         {
             prop_assert_eq!(mapping.back(&name), Ok(path.clone()));
             prop_assert!(mapping.matches(&path));
+            for end in 0..=path.as_str().len() {
+                let start = mapping.listing_prefix_below(&path.as_str()[..end]);
+                prop_assert!(name.starts_with(&start), "{} is not below {}", name, start);
+                prop_assert!(start.starts_with(mapping.listing_prefix()));
+                if kind.0 == BackendKind::HashicorpVault {
+                    prop_assert!(matches!(name[start.len()..].chars().next(), None | Some('/')));
+                }
+            }
+            for (end, _) in name.match_indices('/') {
+                if let Some(folder) = mapping.folder_of(&name[..end]) {
+                    prop_assert!(path.as_str().starts_with(&folder), "{} is not below {}", path, folder);
+                }
+            }
             prop_assert!(name.starts_with(mapping.listing_prefix()), "{} of {}", name, template);
             if kind.0 == BackendKind::HashicorpVault {
                 let below = &name[mapping.listing_prefix().len()..];
