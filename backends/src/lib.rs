@@ -7,9 +7,29 @@
 //!
 //! [`Drivers`] is the seam: production opens the vendors' clients (`VendorDrivers`), a simulation its own.
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "azure")]
+mod azure;
+mod bounded;
+mod connect;
 mod driver;
+#[cfg(feature = "google")]
+mod google;
+#[cfg(any(feature = "vault", feature = "google"))]
+mod jwt;
+mod login;
+mod session;
+#[cfg(any(feature = "vault", feature = "aws"))]
+mod sigv4;
+mod tls;
+#[cfg(feature = "vault")]
+mod vault;
+mod vendor;
 
+pub use connect::{Lookup, LookupCall, SystemLookup};
 pub use driver::{
     Call, CallError, Driver, Drivers, Entry, Found, ListPage, Login, OpenError, Opening, ReadVersion, Write,
     Written,
 };
+pub use vendor::{Ambient, VendorDrivers};

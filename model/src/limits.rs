@@ -773,6 +773,14 @@ pub mod secrets {
     pub const SYNC_RETRY_FIRST: Duration = Duration::from_secs(30);
     /// See [`SYNC_RETRY_FIRST`].
     pub const SYNC_RETRY_MAX: Duration = Duration::from_secs(900);
+    /// Clocks further apart than this are named in a refused login: signatures bear 5 minutes at best.
+    pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(120);
+    /// The longest wait that a store's `Retry-After` is believed: beyond it a broken clock is likelier.
+    pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+    /// After a refused login the next one waits this long, doubled each time: role locks and counted uses.
+    pub const LOGIN_PAUSE_MIN: Duration = Duration::from_secs(1);
+    /// See [`LOGIN_PAUSE_MIN`]. A mended credential works within this time.
+    pub const LOGIN_PAUSE_MAX: Duration = Duration::from_secs(60);
     /// Between two syncs: contract B.1.
     pub const SYNC_INTERVAL_MIN: Duration = Duration::from_secs(60);
     /// See [`SYNC_INTERVAL_MIN`].

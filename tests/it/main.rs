@@ -5,6 +5,8 @@ mod alerts;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod backends_vault;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod commands_waiting;

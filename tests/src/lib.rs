@@ -12,12 +12,16 @@
 //! | [`HttpCoordinator`] | a coordinator that has nothing but HTTP and two keys |
 //! | [`HttpSite`] | a site that has nothing but an HTTP client and a key |
 //! | [`HttpPeerServer`] | the server side of such a site: records the documented pushes |
+//! | [`ScriptedServer`] | a server, or one before a real one, that resets, throttles and never ends |
+//! | [`TestStores`], [`Ask`] | drivers of secret stores, and the table of cases that each is held to |
+//! | [`AwsEmulator`] | moto, ministack, microburst: emulators of AWS by third parties |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
 //! | [`Schemathesis`] | a client that makes requests up from an OpenAPI document |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
+mod cases;
 mod dice;
 mod federation;
 mod hosts;
@@ -27,6 +31,7 @@ mod http_peer_server;
 mod http_site;
 mod issuer;
 mod journal;
+mod moto;
 mod node;
 mod openbao;
 mod pair;
@@ -35,8 +40,13 @@ mod process;
 mod raw;
 mod relay;
 mod schemathesis;
+mod scripted;
+mod service_account;
+mod stores;
+mod tools;
 mod waiting;
 
+pub use cases::{Ask, hold_to, outcome, outcome_of};
 pub use dice::Dice;
 pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
@@ -46,6 +56,7 @@ pub use http_peer_server::{HttpPeerServer, PeerPush};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
 pub use issuer::{SigningKey, TestIssuer};
 pub use journal::Journal;
+pub use moto::AwsEmulator;
 pub use node::{TestClock, TestNode, all_scopes};
 pub use openbao::OpenBao;
 pub use pair::TestPair;
@@ -54,4 +65,8 @@ pub use process::{TestProcess, binary, free_port};
 pub use raw::raw_exchange;
 pub use relay::{Fates, Relay, Weather};
 pub use schemathesis::Schemathesis;
+pub use scripted::{Scripted, ScriptedRequest, ScriptedServer};
+pub use service_account::{claims_of, service_account_key};
+pub use stores::{TestLookup, TestStores, data_of, list_all, loopback_rules, read};
+pub use tools::{judge, program};
 pub use waiting::{WAIT_MAX, eventually, eventually_within};

@@ -1,10 +1,11 @@
 //! A real OpenBao server, in its development mode: everything in memory, unsealed, a known root token.
+//! With a configuration instead it comes up as a new server does: neither initialised nor unsealed.
 //!
 //! The program is `$HANSA_TEST_BAO`, or the one that `./scripts/test tools` puts into the target folder. A
 //! server that does not come up fails the test: nothing is skipped.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use reqwest::Method;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::http::{Answer, Api};
 use crate::process::free_port;
+use crate::tools::program;
 use crate::waiting::eventually;
 
 const ROOT_TOKEN: &str = "root";
@@ -22,16 +24,74 @@ const ROOT_TOKEN: &str = "root";
 pub struct OpenBao {
     folder: TempDir,
     port: u16,
+    mode: Mode,
     child: Option<tokio::process::Child>,
+}
+
+/// How it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Dev,
+    DevTls,
+    Configured,
 }
 
 impl OpenBao {
     /// Starts a server; returns when it answers.
     pub async fn start() -> Self {
+        Self::start_in(Mode::Dev).await
+    }
+
+    /// The same with TLS, by a certificate authority of its own: [`Self::authority`].
+    pub async fn start_with_tls() -> Self {
+        Self::start_in(Mode::DevTls).await
+    }
+
+    /// A new server, not initialised.
+    pub async fn start_new() -> Self {
+        Self::start_in(Mode::Configured).await
+    }
+
+    async fn start_in(mode: Mode) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self { folder, port: free_port(), child: None };
+        let port = free_port();
+        // It listens on the next one too.
+        let _cluster = free_port();
+        let mut server = Self { folder, port, mode, child: None };
         server.boot().await;
         server
+    }
+
+    /// The authority of a server with TLS, PEM.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn authority(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("vault-ca.pem")).expect("an authority")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let address = format!("127.0.0.1:{}", self.port);
+        if self.mode == Mode::Configured {
+            let path = self.folder.path().join("server.hcl");
+            let config = format!(
+                "storage \"inmem\" {{}}\nlistener \"tcp\" {{ address = \"{address}\" tls_disable = true }}\n"
+            );
+            std::fs::write(&path, config).expect("a configuration");
+            return vec!["server".to_owned(), format!("-config={}", path.display())];
+        }
+        let mut arguments = vec![
+            "server".to_owned(),
+            "-dev".to_owned(),
+            "-dev-no-store-token".to_owned(),
+            format!("-dev-root-token-id={ROOT_TOKEN}"),
+            format!("-dev-listen-address={address}"),
+        ];
+        if self.mode == Mode::DevTls {
+            arguments.push("-dev-tls".to_owned());
+            arguments.push(format!("-dev-tls-cert-dir={}", self.folder.path().display()));
+        }
+        arguments
     }
 
     /// Starts it again on the port that it had. It has forgotten everything.
@@ -42,9 +102,7 @@ impl OpenBao {
         assert!(self.child.is_none(), "the server runs already");
         let log = File::create(self.log_path()).expect("a file for the log");
         let child = tokio::process::Command::new(binary())
-            .args(["server", "-dev", "-dev-no-store-token"])
-            .arg(format!("-dev-root-token-id={ROOT_TOKEN}"))
-            .arg(format!("-dev-listen-address=127.0.0.1:{}", self.port))
+            .args(self.arguments())
             .env("HOME", self.folder.path())
             .stdin(Stdio::null())
             .stdout(log)
@@ -59,7 +117,15 @@ impl OpenBao {
                 let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
                 panic!("OpenBao ended with {status}: {log}");
             }
+            if self.mode == Mode::DevTls {
+                // No client of ours trusts it yet: that it listens, after it has written its certificate, is enough.
+                let listens = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
+                return listens.then_some(());
+            }
             let health = self.http().try_send(Method::GET, "/v1/sys/health", None, &[]).await.ok()?;
+            if self.mode == Mode::Configured {
+                return (health.status == 501).then_some(());
+            }
             // In development mode KV version 2 is mounted last.
             (health.status == 200
                 && self.call(Method::GET, "sys/mounts", None).await.text.contains("secret/"))
@@ -80,7 +146,8 @@ impl OpenBao {
 
     /// Base URL of the server.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.mode == Mode::DevTls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// The token that may do everything.
@@ -157,6 +224,5 @@ impl OpenBao {
 
 /// The program.
 fn binary() -> PathBuf {
-    let installed = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/bin/bao"));
-    std::env::var_os("HANSA_TEST_BAO").map_or_else(|| installed.to_owned(), PathBuf::from)
+    std::env::var_os("HANSA_TEST_BAO").map_or_else(|| program("bin/bao"), PathBuf::from)
 }

@@ -15,7 +15,7 @@ use crate::{Secret, Timestamp};
 pub enum RemoteValue {
     /// Text; unfolded when it is a JSON object.
     Text(Secret<String>),
-    /// Bytes that are no text.
+    /// Bytes, by the backend's own word or because they are no text; never unfolded.
     Binary(Secret<Vec<u8>>),
     /// A JSON object by the backend's own word, as text.
     Object(Secret<String>),
@@ -123,13 +123,10 @@ impl RemoteValue {
                 Ok(data) => (data, Unfolded::Json),
                 Err(InvalidData) => (SecretData::wrapping("value", text.expose()), Unfolded::Wrapped),
             },
-            Self::Binary(bytes) => match std::str::from_utf8(bytes.expose()) {
-                Ok(text) => Self::Text(Secret::new(text.to_owned())).unfold(),
-                Err(_) => {
-                    let text = Zeroizing::new(STANDARD.encode(bytes.expose()));
-                    (SecretData::wrapping("value_base64", &text), Unfolded::Wrapped)
-                }
-            },
+            Self::Binary(bytes) => {
+                let text = Zeroizing::new(STANDARD.encode(bytes.expose()));
+                (SecretData::wrapping("value_base64", &text), Unfolded::Wrapped)
+            }
         }
     }
 
@@ -289,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_become_base64() {
+    fn bytes_become_base64_whatever_they_hold() {
         let (data, unfolded) = RemoteValue::Binary(Secret::new(vec![0xff, 0x00])).unfold();
         assert_eq!((data.expose(), unfolded), (r#"{"value_base64":"/wA="}"#, Unfolded::Wrapped));
 
-        let (data, unfolded) = RemoteValue::Binary(Secret::new(br#"{"a":1}"#.to_vec())).unfold();
-        assert_eq!((data.expose(), unfolded), (r#"{"a":1}"#, Unfolded::Json));
+        let (data, unfolded) = RemoteValue::Binary(Secret::new(b"{}".to_vec())).unfold();
+        assert_eq!((data.expose(), unfolded), (r#"{"value_base64":"e30="}"#, Unfolded::Wrapped));
     }
 
     #[test]

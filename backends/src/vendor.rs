@@ -1,0 +1,82 @@
+//! Opens the drivers that this program was built with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hansa_model::secrets::address::AddressRules;
+use hansa_model::secrets::backend::BackendConfig;
+
+use crate::bounded::Bounded;
+use crate::connect::{Connector, ConnectorOptions, Lookup, SystemLookup};
+use crate::driver::{Driver, Drivers, OpenError, Opening};
+
+/// What a backend may take from the machine that the node runs on. It belongs to the node's operator, not to
+/// whoever configures a backend, so all of it is off by default.
+#[derive(Debug, Clone, Default)]
+pub struct Ambient {
+    /// The folder that a `kubernetes` login may read its token from, such as `/var/run/secrets`.
+    pub pod_tokens: Option<PathBuf>,
+}
+
+/// The vendors' drivers.
+#[derive(Debug, Clone)]
+pub struct VendorDrivers {
+    /// Which addresses may be dialled.
+    pub rules: Arc<AddressRules>,
+    /// What may be taken from the machine.
+    pub ambient: Ambient,
+    /// Who finds addresses.
+    pub lookup: Arc<dyn Lookup>,
+}
+
+impl VendorDrivers {
+    /// Drivers under these rules, with the system's resolver and nothing of the machine's.
+    pub fn new(rules: AddressRules) -> Self {
+        Self { rules: Arc::new(rules), ambient: Ambient::default(), lookup: Arc::new(SystemLookup) }
+    }
+}
+
+impl Drivers for VendorDrivers {
+    fn open(&self, opening: Opening) -> Result<Arc<dyn Driver>, OpenError> {
+        let encrypted = opening.config.endpoints().iter().all(|(_, endpoint)| endpoint.is_encrypted());
+        let verified = match &opening.config {
+            BackendConfig::Vault(config) => config.tls_verify,
+            BackendConfig::Aws(_) | BackendConfig::Azure(_) | BackendConfig::Google(_) => true,
+        };
+        let connector = Connector::new(ConnectorOptions {
+            rules: self.rules.clone(),
+            lookup: self.lookup.clone(),
+            encrypted,
+            verified,
+            roots: opening.roots.clone(),
+            timeout: opening.config.common().timeout,
+            wall: opening.wall.clone(),
+        })?;
+        let login = opening.login.as_ref();
+        match &opening.config {
+            #[cfg(feature = "vault")]
+            BackendConfig::Vault(config) => {
+                bounded(crate::vault::Vault::open(config, login, &connector, &self.ambient)?, connector)
+            }
+            #[cfg(feature = "aws")]
+            BackendConfig::Aws(config) => {
+                bounded(crate::aws::Aws::open(config, login, &connector)?, connector)
+            }
+            #[cfg(feature = "azure")]
+            BackendConfig::Azure(config) => {
+                bounded(crate::azure::Azure::open(config, login, &connector)?, connector)
+            }
+            #[cfg(feature = "google")]
+            BackendConfig::Google(config) => {
+                bounded(crate::google::Google::open(config, login, &connector)?, connector)
+            }
+            #[cfg(not(all(feature = "vault", feature = "aws", feature = "azure", feature = "google")))]
+            _ => Err(OpenError::NotBuilt),
+        }
+    }
+}
+
+/// Every driver is bounded in time and silent.
+fn bounded(driver: impl Driver + 'static, connector: Connector) -> Result<Arc<dyn Driver>, OpenError> {
+    Ok(Arc::new(Bounded { driver, connector }))
+}
