@@ -578,6 +578,9 @@ pub mod actor {
     pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
     /// Batches of one commit.
     pub const COMMIT_BATCHES_MAX: usize = 256;
+    /// Length of a store's file up to which a start after a crash walks it: reading 16 MiB takes a disk of
+    /// 200 MB/s less than 100 ms. A larger file notes with each commit which of its pages are free.
+    pub const REPAIR_WALK_BYTES_MAX: u64 = 16 * 1024 * 1024;
     /// Restarts of one child within [`RESTART_WINDOW`] before its supervisor gives up on it.
     pub const RESTARTS_MAX: usize = 10;
     /// See [`RESTARTS_MAX`].

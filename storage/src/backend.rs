@@ -6,17 +6,18 @@
 //! torn pages.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::disk::RawFile;
 
-/// What the backend knows about its own failures.
+/// What the backend knows about its file and its own failures.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     fenced: RwLock<bool>,
     sync_failed: AtomicBool,
     full: AtomicBool,
+    file_bytes: AtomicU64,
 }
 
 impl Health {
@@ -37,6 +38,11 @@ impl Health {
     /// A write found no room.
     pub(crate) fn full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// Length of the file, as the engine last heard or set it.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Acquire)
     }
 
     fn guarded<T>(&self, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -69,7 +75,9 @@ impl Backend {
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.health.guarded(|| self.file.len())
+        let len = self.health.guarded(|| self.file.len())?;
+        self.health.file_bytes.store(len, Ordering::Release);
+        Ok(len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -77,7 +85,9 @@ impl redb::StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.health.guarded(|| self.file.set_len(len))
+        self.health.guarded(|| self.file.set_len(len))?;
+        self.health.file_bytes.store(len, Ordering::Release);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::disk::{self, DirDisk, Disk as _, Held, STORE_FILE};
 use crate::error::{BackupError, Fault, OpenError, ReadError};
-use crate::generation::{self, Trust};
+use crate::generation::{self, Repair, Trust};
 use crate::read::{Order, ReadView};
 use crate::schema::{self, definition};
 
@@ -95,7 +95,7 @@ fn store_chunk(
     table: &'static str,
     chunk: &[(Vec<u8>, Vec<u8>)],
 ) -> Result<(), redb::Error> {
-    let transaction = generation::begin_durable(database)?;
+    let transaction = generation::begin_durable(database, Repair::Quick)?;
     {
         let mut table = transaction.open_table(definition(table))?;
         for (key, record) in chunk {

@@ -10,7 +10,7 @@ use crate::StoreConfig;
 use crate::batch::{Batch, Lane, Receipt};
 use crate::disk::{Disk, Held};
 use crate::error::{CommitError, Fault, OpenError, is_corruption};
-use crate::generation::{self, Counters, Current, Generation, Trust};
+use crate::generation::{self, Counters, Current, Generation, Repair, Trust};
 use crate::transaction::Changes;
 
 /// What the writer answers for one batch.
@@ -105,7 +105,8 @@ impl Engine {
             return Err(CommitError::Closed);
         }
         let generation = self.generation()?;
-        let attempt = match attempt(&generation, batches, &self.counters) {
+        let repair = Repair::of(generation.health.file_bytes(), self.config.walk_bytes_max);
+        let attempt = match attempt(&generation, batches, &self.counters, repair) {
             Ok(attempt) => attempt,
             Err(failed) => self.recover(&generation, *failed)?,
         };
@@ -178,9 +179,14 @@ impl Engine {
 }
 
 /// Runs one transaction.
-fn attempt(generation: &Generation, batches: &[&Batch], counters: &Counters) -> Result<Attempt, Box<Failed>> {
+fn attempt(
+    generation: &Generation,
+    batches: &[&Batch],
+    counters: &Counters,
+    repair: Repair,
+) -> Result<Attempt, Box<Failed>> {
     let before_commit = |error| Box::new(Failed { error, attempt: None });
-    let transaction = generation::begin_durable(&generation.database).map_err(before_commit)?;
+    let transaction = generation::begin_durable(&generation.database, repair).map_err(before_commit)?;
     let attempt = apply(&transaction, batches, counters).map_err(before_commit)?;
     let ended = if attempt.counters.is_some() {
         transaction.commit().map_err(redb::Error::from)

@@ -121,7 +121,7 @@ pub(crate) fn new_database(disk: &dyn Disk, cache_bytes: usize) -> Result<redb::
 }
 
 fn fill_new(database: &redb::Database, tenant_key: &[u8]) -> Result<(), redb::Error> {
-    let transaction = begin_durable(database)?;
+    let transaction = begin_durable(database, Repair::Quick)?;
     for table in schema::TABLES {
         transaction.open_table(schema::definition(table.name))?;
     }
@@ -187,19 +187,38 @@ fn add_missing_tables(database: &redb::Database) -> Result<(), redb::Error> {
     if missing.is_empty() {
         return Ok(());
     }
-    let transaction = begin_durable(database)?;
+    let transaction = begin_durable(database, Repair::Quick)?;
     for table in missing {
         transaction.open_table(schema::definition(table.name))?;
     }
     Ok(transaction.commit()?)
 }
 
-/// Begins the only kind of write transaction there is: synced, two-phase (a site chooses the bytes), and
-/// with quick repair, so that a start after a crash does not walk the file.
-pub(crate) fn begin_durable(database: &redb::Database) -> Result<redb::WriteTransaction, redb::Error> {
+/// What a start does after a crash that followed a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repair {
+    /// Reads which pages are free, as the commit has noted them.
+    Quick,
+    /// Walks the file to find out. Takes as long as reading it does, and makes each commit cheaper.
+    Walk,
+}
+
+impl Repair {
+    /// What a file of this size affords, when walking up to `walk_bytes_max` is quick enough.
+    pub(crate) const fn of(file_bytes: u64, walk_bytes_max: u64) -> Self {
+        if file_bytes > walk_bytes_max { Self::Quick } else { Self::Walk }
+    }
+}
+
+/// Begins the only kind of write transaction there is: synced, and in two phases, because others choose the
+/// bytes.
+pub(crate) fn begin_durable(
+    database: &redb::Database,
+    repair: Repair,
+) -> Result<redb::WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
-    transaction.set_quick_repair(true);
+    transaction.set_quick_repair(repair == Repair::Quick);
     Ok(transaction)
 }
 
