@@ -233,10 +233,12 @@ impl Aws {
             let call = call.secret_string(text).client_request_token(write.token);
             match call.send().await {
                 Ok(written) => return Ok(Written { version: None, mark: written.version_id.map(Mark) }),
-                Err(error) => match failure(&self.connector, error) {
-                    CallError::NotFound if write.expected.is_none() => {}
-                    failure => return Err(failure),
-                },
+                Err(error) => {
+                    let failure = failure(&self.connector, error);
+                    if failure != CallError::NotFound || write.expected.is_some() {
+                        return Err(failure);
+                    }
+                }
             }
         }
         let call = self.client.create_secret().name(name);

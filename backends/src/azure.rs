@@ -182,15 +182,13 @@ impl Azure {
             return ours;
         }
         let ErrorKind::HttpResponse { status, raw_response, .. } = error.kind() else {
-            return match error.kind() {
-                ErrorKind::Credential => self.connector.refused("the login is refused"),
-                ErrorKind::Connection | ErrorKind::Io => CallError::Unavailable {
-                    reason: "the connection broke",
-                    retry_after: None,
-                    connect: false,
-                },
-                // What is left are challenges of another domain, and texts that do not parse.
-                _ => CallError::BadAnswer { reason: "its challenge or its answer is not that of this vault" },
+            // Our connector's errors have been told: what is left are a login's, challenges of another domain,
+            // and texts that do not parse.
+            let reason = "its challenge or its answer is not that of this vault";
+            return if matches!(error.kind(), ErrorKind::Credential) {
+                self.connector.refused("the login is refused")
+            } else {
+                CallError::BadAnswer { reason }
             };
         };
         let status = u16::from(*status);

@@ -5,6 +5,14 @@ mod alerts;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod backends_aws;
+#[cfg(test)]
+mod backends_azure;
+#[cfg(test)]
+mod backends_google;
+#[cfg(test)]
+mod backends_hostile;
+#[cfg(test)]
 mod backends_vault;
 #[cfg(test)]
 mod commands;

@@ -15,6 +15,7 @@
 //! | [`ScriptedServer`] | a server, or one before a real one, that resets, throttles and never ends |
 //! | [`TestStores`], [`Ask`] | drivers of secret stores, and the table of cases that each is held to |
 //! | [`AwsEmulator`] | moto, ministack, microburst: emulators of AWS by third parties |
+//! | [`AzureImitation`], [`GoogleImitation`] | what nobody can run: judged by the vendors' clients |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
@@ -29,6 +30,7 @@ mod http;
 mod http_coordinator;
 mod http_peer_server;
 mod http_site;
+mod imitation;
 mod issuer;
 mod journal;
 mod moto;
@@ -54,6 +56,7 @@ pub use http::{Answer, Api, EventStream};
 pub use http_coordinator::HttpCoordinator;
 pub use http_peer_server::{HttpPeerServer, PeerPush};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
+pub use imitation::{AzureImitation, GoogleImitation};
 pub use issuer::{SigningKey, TestIssuer};
 pub use journal::Journal;
 pub use moto::AwsEmulator;

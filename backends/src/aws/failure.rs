@@ -32,24 +32,26 @@ where
     if let SdkError::ServiceError(service) = &error
         && let Some(code) = service.err().code()
     {
-        return match code_failure(connector, Some(code)) {
-            CallError::Throttled { .. } => CallError::Throttled { retry_after },
-            // A type that nobody knows says less than its status.
-            CallError::BadAnswer { .. } if matches!(status, 429 | 500..=599) => {
-                status_failure(status, retry_after)
-            }
-            failure => failure,
+        let failure = code_failure(connector, Some(code));
+        // A type that nobody knows says less than its status.
+        let is_unknown = matches!(failure, CallError::BadAnswer { .. }) && matches!(status, 429 | 500..=599);
+        return if matches!(failure, CallError::Throttled { .. }) {
+            CallError::Throttled { retry_after }
+        } else if is_unknown {
+            status_failure(status, retry_after)
+        } else {
+            failure
         };
     }
-    match &error {
-        SdkError::TimeoutError(_) => {
-            CallError::Unavailable { reason: "it did not answer in time", retry_after: None, connect: false }
-        }
-        SdkError::ConstructionFailure(_) => CallError::Name,
-        SdkError::DispatchFailure(_) => {
-            CallError::Unavailable { reason: "the connection broke", retry_after: None, connect: false }
-        }
-        _ => status_failure(status, retry_after),
+    let broken = |reason| CallError::Unavailable { reason, retry_after: None, connect: false };
+    if matches!(error, SdkError::TimeoutError(_)) {
+        broken("it did not answer in time")
+    } else if matches!(error, SdkError::DispatchFailure(_)) {
+        broken("the connection broke")
+    } else if matches!(error, SdkError::ConstructionFailure(_)) {
+        CallError::Name
+    } else {
+        status_failure(status, retry_after)
     }
 }
 

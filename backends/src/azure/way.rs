@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::Headers;
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request, StatusCode};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
 use bytes::Bytes;
 
 use hansa_model::limits::secrets as limits;
@@ -42,12 +42,7 @@ impl Way {
         if request.url().origin() != self.origin {
             return Err(CallError::BadAnswer { reason: "it names an address that is not its own" });
         }
-        let method = match request.method() {
-            Method::Get => http::Method::GET,
-            Method::Put => http::Method::PUT,
-            Method::Post => http::Method::POST,
-            _ => return Err(ODD),
-        };
+        let method = http::Method::from_bytes(request.method().as_ref().as_bytes()).map_err(|_| ODD)?;
         let body = match request.body() {
             Body::Bytes(bytes) => bytes.clone(),
             Body::SeekableStream(_) => return Err(ODD),
@@ -58,7 +53,7 @@ impl Way {
         for (name, value) in request.headers().iter() {
             built = built.header(name.as_str(), value.as_str());
         }
-        let built = built.body(Bytes::from(body)).map_err(|_| ODD)?;
+        let built = built.body(body).map_err(|_| ODD)?;
         let bytes_max = if is_listing { limits::LISTING_BYTES_MAX } else { limits::ANSWER_BYTES_MAX };
         let answer = self.connector.send(built, bytes_max).await?;
         let retry_after = answer.retry_after(self.connector.now());

@@ -203,10 +203,11 @@ impl VaultLogin {
             uses: None,
         };
         // It may not be allowed to look itself up.
-        if answer.status == 403 {
-            return Ok(ticket);
+        match answer.status {
+            403 => return Ok(ticket),
+            404 => return Err(NOT_VAULT),
+            _ => self.wire.judge(answer)?,
         }
-        self.wire.judge(answer)?;
         let envelope: Envelope<'_> = parse(answer)?;
         if let Some(own) = inner::<Own>(envelope.data)? {
             ticket.lease = lease(own.ttl);
