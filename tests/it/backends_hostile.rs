@@ -1,7 +1,7 @@
 //! What a hostile store, or a hostile configuration of one, gets: nothing (threats 11 and 12).
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hansa_backends::{CallError, Driver, ReadVersion, Write};
 use hansa_model::secrets::address::AddressRules;
@@ -12,6 +12,7 @@ use hansa_tests::{
     service_account_key,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// A configuration of this kind at this address, and a login that would do.
 fn at(kind: BackendKind, url: &str) -> (Value, Value) {

@@ -1,8 +1,9 @@
 //! The driver of Vault against a real OpenBao, and against servers that misbehave as no real one would.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_backends::{CallError, ReadVersion, Write};
+use hansa_backends::{CallError, Driver, ReadVersion, Write};
 use hansa_model::secrets::backend::BackendKind::HashicorpVault;
 use hansa_model::secrets::value::SecretData;
 use hansa_tests::{
@@ -21,7 +22,7 @@ fn with(mut config: Value, member: &str, value: impl Into<Value>) -> Value {
     config
 }
 
-async fn open_with_token(bao: &OpenBao, url: &str) -> std::sync::Arc<dyn hansa_backends::Driver> {
+fn open_with_token(bao: &OpenBao, url: &str) -> Arc<dyn Driver> {
     let login = json!({"token": bao.root_token()});
     TestStores::default().open(HashicorpVault, &config(url, "token"), &login)
 }
@@ -55,7 +56,7 @@ async fn vault_answers_the_fourteen_cases() {
     let role = json!({"token_policies": ["reader"], "token_ttl": "1s", "token_max_ttl": "2s"});
     bao.write("auth/approle/role/reader", &role).await;
     let front = ScriptedServer::before(bao.url()).await;
-    let root = open_with_token(&bao, &front.url()).await;
+    let root = open_with_token(&bao, &front.url());
     let login = json!({"role_id": role_id, "secret_id": secret_id});
     let reader = TestStores::default().open(HashicorpVault, &config(&front.url(), "approle"), &login);
     let whole = r#"{"password":"hunter2","port":5432,"tls":{"on":true}} #2"#;
@@ -234,7 +235,7 @@ async fn refusal_with_clocks_far_apart_names_the_clock() {
 async fn mark_tells_every_change_of_a_secret() {
     let bao = OpenBao::start().await;
     fill(&bao).await;
-    let store = open_with_token(&bao, &bao.url()).await;
+    let store = open_with_token(&bao, &bao.url());
 
     let first = store.mark("secret/data/app/db").await.unwrap();
     assert_eq!(store.mark("secret/data/app/db").await.unwrap(), first);
@@ -250,7 +251,7 @@ async fn mark_tells_every_change_of_a_secret() {
 async fn write_compares_where_it_is_told_to() {
     let bao = OpenBao::start().await;
     fill(&bao).await;
-    let store = open_with_token(&bao, &bao.url()).await;
+    let store = open_with_token(&bao, &bao.url());
     let data = SecretData::parse(r#"{"big":123456789012345678901234567890,"text":"x"}"#).unwrap();
     let write = |expected| Write { data: &data, expected, token: "0123456789abcdef0123456789abcdef" };
 
@@ -276,7 +277,7 @@ async fn namespace_is_sent_with_every_call() {
     let inside = with(config(&bao.url(), "token"), "namespace", "team1");
 
     let store = TestStores::default().open(HashicorpVault, &inside, &login);
-    let outside = open_with_token(&bao, &bao.url()).await;
+    let outside = open_with_token(&bao, &bao.url());
 
     assert_eq!(data_of(read(&store, "kv/data/app").await), json!({"a": 1}));
     assert_eq!(list_all(&store, "kv/data").await.0, ["kv/data/app"]);
@@ -289,7 +290,7 @@ async fn quota_sealed_and_new_servers_are_told_apart() {
     fill(&bao).await;
     let quota = json!({"rate": 2, "interval": "1s", "path": "kv1"});
     bao.write("sys/quotas/rate-limit/few", &quota).await;
-    let store = open_with_token(&bao, &bao.url()).await;
+    let store = open_with_token(&bao, &bao.url());
 
     let throttled = eventually("the quota is used up", async || {
         let answer = read(&store, "kv1/shop/db").await;
@@ -302,7 +303,7 @@ async fn quota_sealed_and_new_servers_are_told_apart() {
     assert_eq!(store.probe().await.map_err(|error| error.is_transient()), Err(true));
 
     let new = OpenBao::start_new().await;
-    let store = open_with_token(&bao, &new.url()).await;
+    let store = open_with_token(&bao, &new.url());
     assert_eq!(store.probe().await.map_err(|error| error.is_transient()), Err(true));
 }
 

@@ -54,4 +54,4 @@ try:
 except ClientAuthenticationError as error:
     assert "7000215" in str(error), error
 
-print(json.dumps({"names": len(names), "pages": len(pages)}))
+print(json.dumps({"names": len(names), "pages": pages}))

@@ -99,7 +99,8 @@ impl AddressRules {
         if is_inner(address) && !self.allowed.iter().any(|range| range.holds(address)) {
             return Err(AddressRefusal::NotListed);
         }
-        if !encrypted && !(self.http_to_loopback && address.is_loopback()) {
+        let may_be_plain = self.http_to_loopback && address.is_loopback();
+        if !encrypted && !may_be_plain {
             return Err(AddressRefusal::PlainHttp);
         }
         Ok(())

@@ -1,3 +1,5 @@
+//! Each kind accepts what the contract shows, and refuses the rest by name.
+
 use super::*;
 
 fn parse(kind: BackendKind, config: serde_json::Value) -> Result<BackendConfig, InvalidConfig> {

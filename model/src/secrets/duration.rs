@@ -27,8 +27,11 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
 /// The shortest spelling: the largest unit that divides it.
 pub fn text(span: Duration) -> String {
     let seconds = span.as_secs();
-    let (letter, unit) =
-        UNITS.into_iter().rev().find(|(_, unit)| seconds > 0 && seconds % unit == 0).unwrap_or(('s', 1));
+    let (letter, unit) = UNITS
+        .into_iter()
+        .rev()
+        .find(|(_, unit)| seconds > 0 && seconds.is_multiple_of(*unit))
+        .unwrap_or(('s', 1));
     format!("{}{letter}", seconds / unit)
 }
 
