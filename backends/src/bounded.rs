@@ -1,4 +1,4 @@
-//! What every driver's call goes through: a bound in time, and silence.
+//! What every driver's call goes through: bounds in time and size, and silence.
 //!
 //! The vendors' libraries log what they send and receive at their finest levels, values included. No log
 //! filter of an operator may bring that to light, so nothing is listening while they work.
@@ -6,11 +6,13 @@
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
-use crate::connect::Connector;
-use crate::driver::{Call, CallError, Driver, Found, ListPage, ReadVersion, Write, Written};
+use hansa_model::limits::secrets as limits;
 use hansa_model::secrets::value::Mark;
 
-/// A driver with both.
+use crate::connect::Connector;
+use crate::driver::{Call, CallError, Driver, Found, ListPage, ReadVersion, Write, Written};
+
+/// A driver with all three.
 #[derive(Debug)]
 pub(crate) struct Bounded<D> {
     pub(crate) driver: D,
@@ -29,11 +31,14 @@ impl<D: Driver> Driver for Bounded<D> {
     }
 
     fn read<'a>(&'a self, name: &'a str, version: ReadVersion<'a>) -> Call<'a, Found> {
-        self.bound(self.driver.read(name, version))
+        self.bound(Box::pin(async move { self.driver.read(name, version).await.and_then(sized) }))
     }
 
     fn read_many<'a>(&'a self, names: &'a [String]) -> Call<'a, Vec<(String, Result<Found, CallError>)>> {
-        self.bound(self.driver.read_many(names))
+        self.bound(Box::pin(async move {
+            let found = self.driver.read_many(names).await?;
+            Ok(found.into_iter().map(|(name, found)| (name, found.and_then(sized))).collect())
+        }))
     }
 
     fn list<'a>(&'a self, prefix: &'a str, page: Option<&'a str>) -> Call<'a, ListPage> {
@@ -47,4 +52,12 @@ impl<D: Driver> Driver for Bounded<D> {
     fn write<'a>(&'a self, name: &'a str, write: Write<'a>) -> Call<'a, Written> {
         self.bound(self.driver.write(name, write))
     }
+}
+
+/// An answer's bound leaves room for what is around a value; the value has one of its own.
+fn sized(found: Found) -> Result<Found, CallError> {
+    if found.secret.value.len() > limits::VALUE_BYTES_MAX {
+        return Err(CallError::BadAnswer { reason: "the value is too large" });
+    }
+    Ok(found)
 }

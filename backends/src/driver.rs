@@ -36,7 +36,8 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// entered. A store that cannot filter answers more than was asked for.
     fn list<'a>(&'a self, prefix: &'a str, page: Option<&'a str>) -> Call<'a, ListPage>;
 
-    /// What tells the current value from another one, without fetching it; none when the store's listing says it.
+    /// What tells the current value from another one, without fetching it. None when only the store's listing
+    /// says it (Azure), or nothing but the value itself (version 1 of Vault's engine).
     fn mark<'a>(&'a self, name: &'a str) -> Call<'a, Option<Mark>>;
 
     /// Writes a value as a new version.

@@ -424,9 +424,6 @@ fn inner<'a, T: Deserialize<'a>>(data: Option<&'a RawValue>) -> Result<Option<T>
 /// The value, which is an object in every engine of the kind; none where there is `null`.
 fn object(data: Option<&RawValue>) -> Result<Option<RemoteValue>, CallError> {
     let Some(text) = data.map(RawValue::get).filter(|text| *text != "null") else { return Ok(None) };
-    if text.len() > limits::VALUE_BYTES_MAX {
-        return Err(CallError::BadAnswer { reason: "the value is too large" });
-    }
     if !text.starts_with('{') {
         return Err(NOT_VAULT);
     }

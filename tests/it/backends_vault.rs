@@ -60,6 +60,8 @@ async fn vault_answers_the_fourteen_cases() {
     let login = json!({"role_id": role_id, "secret_id": secret_id});
     let reader = TestStores::default().open(HashicorpVault, &config(&front.url(), "approle"), &login);
     let whole = r#"{"password":"hunter2","port":5432,"tls":{"on":true}} #2"#;
+    let large = "a".repeat(1024 * 1024);
+    let large = format!("{{\"data\":{{\"data\":{{\"a\":\"{large}\"}},\"metadata\":{{\"version\":1}}}}}}");
 
     hold_to(
         &root,
@@ -142,6 +144,11 @@ async fn vault_answers_the_fourteen_cases() {
                 "endless",
                 Ask::Spoiled(vec![Scripted::Endless], "secret/data/app/db"),
                 "the backend answered what cannot be used: the answer is too large",
+            ),
+            (
+                "value too large",
+                Ask::Spoiled(vec![Scripted::json(200, &large)], "secret/data/app/db"),
+                "the backend answered what cannot be used: the value is too large",
             ),
             (
                 "no JSON",

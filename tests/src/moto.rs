@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,7 +12,10 @@ use tempfile::TempDir;
 use crate::http::Api;
 use crate::process::free_port;
 use crate::tools::program;
-use crate::waiting::eventually;
+use crate::waiting::eventually_within;
+
+/// Python programs that load half a cloud: on a busy machine that takes its time.
+const START_MAX: Duration = Duration::from_secs(120);
 
 /// One server on a free loopback port; ended by its process id when it is dropped.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl AwsEmulator {
             panic!("{} does not start ({error}): ./scripts/test tools installs it", path.display())
         });
         let api = Api::new(format!("http://127.0.0.1:{port}"));
-        eventually("the emulator answers", async || {
+        eventually_within(START_MAX, "the emulator answers", async || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("{place} ended with {status}: {}", std::fs::read_to_string(&log).unwrap_or_default());
             }

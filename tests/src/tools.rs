@@ -13,7 +13,7 @@ pub fn program(place: &str) -> PathBuf {
 /// Runs a script of `tests/judges` with the Python of this tool, and gives what it printed.
 ///
 /// # Panics
-/// It does not run, takes longer than a minute, or ends with an error: what it said is in the message.
+/// It does not run, takes longer than two minutes, or ends with an error: what it said is in the message.
 pub async fn judge(tool: &str, script: &str, arguments: &[&str]) -> String {
     let python = program(tool).join("bin/python3");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("judges").join(script);
@@ -25,7 +25,7 @@ pub async fn judge(tool: &str, script: &str, arguments: &[&str]) -> String {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(60), run).await.expect("the judge ends in time");
+    let output = tokio::time::timeout(Duration::from_secs(120), run).await.expect("the judge ends in time");
     let output = output.unwrap_or_else(|error| {
         panic!("{} does not start ({error}): ./scripts/test tools installs it", python.display())
     });
