@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use hansa_model::audit::{AuditDraft, Checkpoint, Detail};
 use hansa_model::event::EventDraft;
+use hansa_model::machine::bucket::Rates;
 use hansa_model::machine::event_ring::Notice;
 use hansa_model::machine::registry::Entry;
 use hansa_model::scope::Operator;
@@ -79,6 +80,8 @@ pub struct NodeConfig {
     pub operators: OperatorsConfig,
     /// Whether browsers reach this node by HTTPS alone, so that its cookies may say so.
     pub secure_cookies: bool,
+    /// Calls of the secrets API by caller and minute.
+    pub secret_rates: Rates,
 }
 
 impl Default for NodeConfig {
@@ -96,6 +99,7 @@ impl Default for NodeConfig {
             checkpoint_rows: 50_000,
             operators: OperatorsConfig::default(),
             secure_cookies: false,
+            secret_rates: Rates::default(),
         }
     }
 }

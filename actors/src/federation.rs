@@ -5,7 +5,9 @@
 //! shards, or a snapshot of the store.
 
 mod alerts;
+mod app_roles;
 mod audit;
+mod backends;
 mod commands;
 mod findings;
 mod leases;
@@ -15,13 +17,25 @@ mod policies;
 mod queue;
 mod received;
 mod rollups;
+mod secret_logs;
+mod secrets;
+
+pub(crate) use app_roles::{TOKEN_PREFIX, forget_ended};
+pub use app_roles::{VaultLogin, VaultLoginError, VaultTokenView};
+pub use backends::{BackendStatusView, SyncStarted};
+pub use secret_logs::SecretLogFilter;
+pub use secrets::{
+    Caller, Listed, NewValue, SecretCursor, SecretPage, SecretSummary, SecretView, SourceView, VersionAsked,
+};
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hansa_model::directory::{Page, Query};
 use hansa_model::enrollment::{JoinCode, Role};
 use hansa_model::host::HostEntry;
+use hansa_model::machine::bucket::{Buckets, Category};
 use hansa_model::machine::link::ConnectionState;
 use hansa_model::machine::registry::{NewSite, SitePatch};
 use hansa_model::scope::Operator;
@@ -76,13 +90,16 @@ pub struct Federation {
     operators: Arc<Operators>,
     root: ActorRef<NodeMessage>,
     past_reads: Arc<Semaphore>,
+    /// How often callers of the secrets API may still call.
+    buckets: Arc<Mutex<Buckets<String>>>,
 }
 
 // Operators and operations.
 impl Federation {
     pub(crate) fn new(tree: Tree, operators: Arc<Operators>, root: ActorRef<NodeMessage>) -> Self {
         let past_reads = Arc::new(Semaphore::new(hansa_model::limits::past::READS_MAX));
-        Self { tree, operators, root, past_reads }
+        let buckets = Arc::new(Mutex::new(Buckets::new(tree.context.config.secret_rates.clone())));
+        Self { tree, operators, root, past_reads, buckets }
     }
 
     /// Version of this software.
@@ -100,7 +117,20 @@ impl Federation {
     /// # Errors
     /// See [`OperatorAuthenticationError`].
     pub async fn authenticate(&self, bearer: &str) -> Result<Arc<Operator>, OperatorAuthenticationError> {
+        if bearer.starts_with(TOKEN_PREFIX) {
+            return app_roles::authenticate(&self.tree.context, bearer);
+        }
         self.operators.authenticate(&self.tree.context, bearer).await
+    }
+
+    /// Takes down a call of the secrets API, or says how long its caller has to wait. Counted by identity, in
+    /// memory.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn admit(&self, operator: &Operator, category: Category) -> Result<(), Duration> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.admit(self.tree.context.now(), &operator.userid, category)
     }
 
     /// Makes an operator's token. It is not stored: it ends by its own time.
@@ -617,8 +647,11 @@ impl Federation {
 
 #[cfg(feature = "testing")]
 mod danger {
+    use hansa_model::secrets::id::BackendId;
+
     use super::*;
     use crate::alerts::AlertsMessage;
+    use crate::backends::BackendMessage;
     use crate::coordinator::CoordinatorMessage;
     use crate::endpoint::EndpointMessage;
     use crate::executor::ExecutorMessage;
@@ -654,12 +687,14 @@ mod danger {
         Alerts,
         /// The coordinator's webhooks.
         Webhooks,
+        /// One secret backend.
+        Backend(BackendId),
     }
 
     impl Federation {
         /// Makes a part panic, to show that only its own subtree restarts.
         pub fn danger_panic(&self, part: Part) {
-            let Tree { coordinator, site, .. } = &self.tree;
+            let Tree { coordinator, site, backends, .. } = &self.tree;
             match part {
                 Part::Coordinator => coordinator.actor.cast(CoordinatorMessage::DangerPanic),
                 Part::Site(id) => {
@@ -676,6 +711,11 @@ mod danger {
                 Part::Endpoint => self.tree.endpoint_actor.cast(EndpointMessage::DangerPanic),
                 Part::Alerts => coordinator.alerts.actor.cast(AlertsMessage::DangerPanic),
                 Part::Webhooks => coordinator.webhooks.cast(WebhooksMessage::DangerPanic),
+                Part::Backend(id) => {
+                    if let Some(member) = backends.board().members.get(&id) {
+                        member.actor.cast(BackendMessage::DangerPanic);
+                    }
+                }
                 Part::Uplink => site.uplink.cast(UplinkMessage::DangerPanic),
             }
         }

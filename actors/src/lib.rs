@@ -12,6 +12,7 @@
 //!         ├─ SiteRole ─┬─ Inventory · Findings ──notice──► SyncQueue ◄──calls── Uplink's session
 //!         │            ├─ Executor ──calls──► Inbox ──calls──► SyncQueue
 //!         │            └─ Uplink
+//!         ├─ Backends ── Backend × m ──► drivers (hansa_backends)
 //!         └─ Endpoint ── greets newcomers, hands links to their Site
 //! ```
 //!
@@ -21,6 +22,7 @@
 
 mod alerts;
 mod audit;
+pub mod backends;
 mod connector;
 mod context;
 mod coordinator;
@@ -63,7 +65,11 @@ pub use enroll::EnrollRequest;
 pub use events::{EventReader, EventsRead, EventsStart};
 #[cfg(feature = "testing")]
 pub use federation::Part;
-pub use federation::{Federation, SignedRequest};
+pub use federation::{
+    BackendStatusView, Caller, Federation, Listed, NewValue, SecretCursor, SecretLogFilter, SecretPage,
+    SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted, VaultLogin, VaultLoginError,
+    VaultTokenView, VersionAsked,
+};
 pub use inventory::InventoryChange;
 pub use keyring::IdentityError;
 pub use node::{Node, NodeEnv, StartError};

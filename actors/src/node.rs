@@ -16,6 +16,8 @@
 //! │  ├─ Inbox
 //! │  ├─ Executor
 //! │  └─ Uplink
+//! ├─ Backends                 in any role
+//! │  └─ Backend × m
 //! └─ Endpoint                 last, so that a peer finds somebody to talk to
 //! ```
 //!
@@ -25,6 +27,7 @@
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use hansa_backends::Drivers;
 use hansa_model::audit::Detail;
 use hansa_model::directory::Shard;
 use hansa_model::enrollment::Role;
@@ -38,6 +41,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use tokio::sync::Notify;
 
 use crate::audit::{AuditActor, AuditReader};
+use crate::backends::{Backends, BackendsActor};
 use crate::connector::Connectors;
 use crate::context::{Compute, Context, NodeConfig};
 use crate::coordinator::{Coordinator, CoordinatorActor};
@@ -79,6 +83,8 @@ pub struct NodeEnv {
     pub connectors: Arc<dyn Connectors>,
     /// What makes the credentials of secret leases; without any, requests for them fail.
     pub issuers: Issuers,
+    /// What speaks to secret backends.
+    pub drivers: Arc<dyn Drivers>,
     /// Where heavy work runs.
     pub compute: Compute,
     /// Seed of the QUIC endpoint's own randomness; none in production.
@@ -153,8 +159,10 @@ impl Node {
             }
         };
         let site = SiteRole::new(&context, endpoint.clone(), env.connectors)?;
+        let backends = Backends::new(Arc::clone(&context), env.drivers);
         let tree = Tree {
             context,
+            backends,
             coordinator,
             site,
             endpoint: endpoint.clone(),
@@ -194,6 +202,7 @@ fn stored_role(store: &Store) -> Result<Role, hansa_storage::ReadError> {
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub(crate) context: Arc<Context>,
+    pub(crate) backends: Backends,
     pub(crate) coordinator: Coordinator,
     pub(crate) site: SiteRole,
     pub(crate) endpoint: Option<Endpoint>,
@@ -345,6 +354,7 @@ struct NodeActor {
 
 struct NodeState {
     audit: Children,
+    backends: Children,
     role: Children,
     endpoint: Children,
 }
@@ -362,12 +372,17 @@ impl Actor for NodeActor {
         let supervisor = myself.get_cell();
         let mut state = NodeState {
             audit: Children::default(),
+            backends: Children::default(),
             role: Children::default(),
             endpoint: Children::default(),
         };
         let context = Arc::clone(&self.tree.context);
         let make = move || (AuditActor { context: Arc::clone(&context) }, ());
         state.audit.start::<AuditActor, _>(supervisor.clone(), &Handle::new("audit"), make).await?;
+        let backends = self.tree.backends.clone();
+        let make = move || (BackendsActor { backends: backends.clone() }, ());
+        let handle = &self.tree.backends.actor;
+        state.backends.start::<BackendsActor, _>(supervisor.clone(), handle, make).await?;
         self.start_role(&mut state, &supervisor, **self.tree.role.load()).await?;
         if let Some(endpoint) = &self.tree.endpoint {
             let (context, endpoint) = (Arc::clone(&self.tree.context), endpoint.clone());
@@ -408,10 +423,11 @@ impl Actor for NodeActor {
         event: SupervisionEvent,
         state: &mut NodeState,
     ) -> Result<(), ActorProcessingErr> {
-        let NodeState { audit, role, endpoint } = state;
+        let NodeState { audit, backends, role, endpoint } = state;
         let children = match event.actor_cell() {
             Some(cell) if endpoint.holds(cell) => endpoint,
             Some(cell) if audit.holds(cell) => audit,
+            Some(cell) if backends.holds(cell) => backends,
             Some(_) | None => role,
         };
         Ok(children.on_event(event, myself.get_cell()).await?)
@@ -424,6 +440,7 @@ impl Actor for NodeActor {
     ) -> Result<(), ActorProcessingErr> {
         state.endpoint.stop_all().await;
         state.role.stop_all().await;
+        state.backends.stop_all().await;
         state.audit.stop_all().await;
         Ok(())
     }

@@ -18,6 +18,8 @@ use hansa_model::limits::{access, issuer, token as limits};
 use hansa_model::machine::throttle::Throttle;
 use hansa_model::scope::{Operator, Scope};
 use hansa_model::secret::{TokenHash, hex, token_hash};
+use hansa_model::secrets::id::TenantId;
+use hansa_model::secrets::tenant::{Tenancy, TenantRole};
 use hansa_model::{Entropy, Secret, SiteId, Timestamp};
 use hansa_transport::IdentityKey;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -90,6 +92,9 @@ struct OwnClaims {
     scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sites: Option<Vec<SiteId>>,
+    /// Absent is the default tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant_id: Option<TenantId>,
     /// The login that it came from, by the hexadecimal key of its record: it ends with that login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
@@ -173,6 +178,7 @@ impl Operators {
             sub: request.userid.clone(),
             scope: scopes.join(" "),
             sites: request.sites.as_ref().map(|sites| sites.iter().copied().collect()),
+            tenant_id: request.tenant.clone(),
             sid: login.map(|key| hex(key)),
             iat: now.as_secs(),
             nbf: now.as_secs(),
@@ -259,6 +265,7 @@ impl Operators {
             userid: claims.sub,
             scopes,
             sites: claims.sites.map(|sites| sites.into_iter().collect()),
+            tenancy: Tenancy { tenant: claims.tenant_id, ..Tenancy::default() },
         };
         let expires = Timestamp::from_secs(claims.exp);
         Ok(Verified {
@@ -295,7 +302,8 @@ impl Operators {
 
 /// Whoever may open the 0600 socket in the data folder owns the node.
 pub(crate) fn local_operator() -> Operator {
-    Operator { userid: "local".to_owned(), scopes: Scope::ALL.into_iter().collect(), sites: None }
+    let tenancy = Tenancy { role: Some(TenantRole::SuperAdmin), ..Tenancy::default() };
+    Operator { userid: "local".to_owned(), scopes: Scope::ALL.into_iter().collect(), sites: None, tenancy }
 }
 
 #[cfg(test)]

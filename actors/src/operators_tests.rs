@@ -26,6 +26,7 @@ fn request() -> TokenRequest {
         userid: "ada".to_owned(),
         scopes: [Scope::HostsRead, Scope::SitesRead].into_iter().collect(),
         sites: None,
+        tenant: None,
         ttl: Duration::from_secs(60),
     }
 }

@@ -57,6 +57,11 @@ impl<M: Message> Handle<M> {
         }
     }
 
+    /// Hands a message over, waiting out a restart; whoever answers it does so by itself.
+    pub(crate) async fn tell(&self, message: M) -> Result<(), Unavailable> {
+        self.running().await?.send_message(message).map_err(|_| self.busy())
+    }
+
     /// Tells without an answer. A notice to an actor that is restarting is lost: it rebuilds from storage.
     pub(crate) fn cast(&self, message: M) {
         if let Some(actor) = self.slot.load().as_ref() {

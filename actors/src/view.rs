@@ -23,6 +23,7 @@ use hansa_model::policy::{Assignment, Policy, Rollout};
 use hansa_model::rollup::{ComplianceRollup, Totals, VulnerabilityRollup};
 use hansa_model::scope::Scope;
 use hansa_model::secret::TokenHash;
+use hansa_model::secrets::id::TenantId;
 use hansa_model::site::{Site, SiteStatus, SiteSync, SyncEvent};
 use hansa_model::{Host, HostId, Secret, SiteId, SiteName, Timestamp};
 
@@ -235,6 +236,8 @@ pub struct TokenRequest {
     pub scopes: BTreeSet<Scope>,
     /// The sites they may see; none means all.
     pub sites: Option<BTreeSet<SiteId>>,
+    /// Whose secrets they may see; none is the default tenant.
+    pub tenant: Option<TenantId>,
     /// Life of the token; bounded by `limits::token::TTL_MAX`.
     pub ttl: std::time::Duration,
 }

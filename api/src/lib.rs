@@ -12,6 +12,9 @@
 //! | `request`, `query`, `json`, `scan`, `rows` | reading requests: bounded, and without repeating a value |
 //! | `answer`, `problem`, `code` | answers, refusals, stable error codes |
 //! | `v1` | one file per noun: bodies and handlers |
+//! | `secrets` | the same of the secret federation API, `/v1` |
+//! | `vault` | the Vault-speaking surface, `/vault` |
+//! | `voice` | how the documented APIs word one and the same refusal |
 //! | `openapi` | the specification, assembled from the table and the bodies' types |
 //!
 //! [`Federation`]: hansa_actors::Federation
@@ -27,9 +30,12 @@ mod route;
 mod routes;
 mod rows;
 mod scan;
+mod secrets;
 mod server;
 mod surface;
 mod v1;
+mod vault;
+mod voice;
 
 pub use openapi::open_api;
 pub use route::{Method, Principal, RouteInfo};

@@ -21,6 +21,7 @@ use crate::problem::ProblemBody;
 use crate::route::{Input, Method, Output, Parameter, ParameterKind, Principal, Route, SchemaOf, schema};
 use crate::routes::routes;
 use crate::v1::login::REFRESH_COOKIE;
+use crate::voice::{SecretsRefusal, VaultRefusal, Voice};
 
 const OPERATOR: &str = "operator";
 const SITE: &str = "site";
@@ -29,6 +30,9 @@ const COORDINATOR: &str = "coordinator_bearer";
 
 /// The name of the answer that every refusal is.
 const REFUSAL: &str = "Refusal";
+/// The same of `/v1`, and of `/vault`.
+const SECRETS_REFUSAL: &str = "SecretsRefusal";
+const VAULT_REFUSAL: &str = "VaultRefusal";
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
@@ -45,7 +49,7 @@ pub fn open_api() -> &'static str {
 fn document() -> OpenApi {
     let paths = routes().fold(PathsBuilder::new(), |paths, route| {
         let item = utoipa::openapi::PathItem::new(http_method(route.method), operation(route));
-        paths.path(route.path, item)
+        paths.path(route.path.replace("{*", "{"), item)
     });
     OpenApiBuilder::new()
         .info(InfoBuilder::new().title("hansa").version("v1").description(Some(
@@ -59,6 +63,8 @@ fn document() -> OpenApi {
 fn components() -> utoipa::openapi::Components {
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     (schema::<ProblemBody<'static>>().collect)(&mut schemas);
+    (schema::<SecretsRefusal>().collect)(&mut schemas);
+    (schema::<VaultRefusal>().collect)(&mut schemas);
     for route in routes() {
         if let Input::Json(schema) | Input::OptionalJson(schema) | Input::Entries(schema) = route.input {
             (schema.collect)(&mut schemas);
@@ -75,7 +81,9 @@ fn components() -> utoipa::openapi::Components {
     };
     ComponentsBuilder::new()
         .schemas_from_iter(schemas)
-        .response(REFUSAL, refusal())
+        .response(REFUSAL, refusal(PROBLEM, schema::<ProblemBody<'static>>()))
+        .response(SECRETS_REFUSAL, refusal(JSON, schema::<SecretsRefusal>()))
+        .response(VAULT_REFUSAL, refusal(JSON, schema::<VaultRefusal>()))
         .security_scheme(OPERATOR, bearer(
             "An operator's token (of a login, of `hansa token mint`, of a configured issuer) or API key (`smk_…`), \
              with the scope that the route names.",
@@ -101,8 +109,8 @@ fn operation(route: &Route) -> Operation {
         .summary(Some(route.summary))
         .request_body(request_body(route.input))
         .response(status(route.output).to_string(), response(route.output))
-        .response("4XX", Ref::from_response_name(REFUSAL))
-        .response("5XX", Ref::from_response_name(REFUSAL));
+        .response("4XX", Ref::from_response_name(refusal_name(route)))
+        .response("5XX", Ref::from_response_name(refusal_name(route)));
     let operation = match route.also {
         Some((status, schema)) => operation.response(status.to_string(), either(schema)),
         None => operation,
@@ -127,7 +135,7 @@ fn operation(route: &Route) -> Operation {
 
 /// The path and method in words: `get_federation_sites_site_id`.
 fn operation_id(route: &Route) -> String {
-    let path = route.path.trim_start_matches("/api/v1").replace(['/', '-', '.', '{', '}'], "_");
+    let path = route.path.trim_start_matches("/api/v1").replace(['/', '-', '.', '{', '}', '*'], "_");
     let words: Vec<&str> = path.split('_').filter(|word| !word.is_empty()).collect();
     format!("{}_{}", route.method.as_str().to_ascii_lowercase(), words.join("_"))
 }
@@ -143,15 +151,20 @@ fn http_method(method: Method) -> HttpMethod {
 }
 
 fn path_parameters(path: &'static str) -> impl Iterator<Item = PathParameter> {
-    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).map(|name| {
-        let uuid = name.ends_with("_id").then_some(SchemaFormat::KnownFormat(KnownFormat::Uuid));
-        ParameterBuilder::new()
-            .name(name)
-            .parameter_in(ParameterIn::Path)
-            .required(Required::True)
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String).format(uuid)))
-            .build()
-    })
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
+        .map(|name| {
+            let prefixed = ["backend_id", "conflict_id", "path_policy_id"].contains(&name);
+            let uuid =
+                (name.ends_with("_id") && !prefixed).then_some(SchemaFormat::KnownFormat(KnownFormat::Uuid));
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).format(uuid)))
+                .build()
+        })
 }
 
 fn query_parameter(parameter: &Parameter) -> PathParameter {
@@ -233,7 +246,16 @@ fn server_sent_event() -> ObjectBuilder {
         .required("data")
 }
 
-fn refusal() -> Response {
+/// Which of the refusals a route gives.
+fn refusal_name(route: &Route) -> &'static str {
+    match Voice::of(route.path) {
+        Voice::Sites => REFUSAL,
+        Voice::Secrets => SECRETS_REFUSAL,
+        Voice::Vault => VAULT_REFUSAL,
+    }
+}
+
+fn refusal(content_type: &str, body: SchemaOf) -> Response {
     let text = || Header::new(ObjectBuilder::new().schema_type(Type::String));
     let whole = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
     let header = |header: Header, description: &str| {
@@ -241,7 +263,7 @@ fn refusal() -> Response {
     };
     ResponseBuilder::new()
         .description("refused: `detail` says what to do, `code` is stable")
-        .content(PROBLEM, reference(schema::<ProblemBody<'static>>()))
+        .content(content_type, reference(body))
         .header("X-Request-Id", header(text(), "stands in the node's log beside the reason"))
         .header("Allow", header(text(), "the methods of the path, with 405"))
         .header("Retry-After", header(Header::new(whole), "seconds, where waiting helps"))
@@ -292,7 +314,8 @@ mod tests {
 
         for route in routes() {
             let method = route.method.as_str().to_ascii_lowercase();
-            assert!(document["paths"][route.path][method].is_object(), "{route:?}");
+            let path = route.path.replace("{*", "{");
+            assert!(document["paths"][path][method].is_object(), "{route:?}");
         }
     }
 }

@@ -144,7 +144,26 @@ impl Problem {
         self.code
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+    /// What programs may want to know beside the code: members, and the fields that are bad.
+    pub(crate) fn details(&self) -> Option<Value> {
+        let mut details: serde_json::Map<String, Value> =
+            self.members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        if !self.errors.is_empty() {
+            let fields = self.errors.iter().map(|error| {
+                (error.pointer.trim_start_matches('/').to_owned(), Value::from(error.detail.as_str()))
+            });
+            details.insert("fields".to_owned(), Value::Object(fields.collect()));
+        }
+        if details.is_empty() { None } else { Some(Value::Object(details)) }
+    }
+
+    /// The same, to be tried again then.
+    pub(crate) fn retry_after(self, wait: Option<Duration>) -> Self {
+        Self { retry_after: wait, ..self }
+    }
+
+    /// The same with one more member.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.members.push((name, value.into()));
         self
     }

@@ -20,7 +20,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::route::Route;
-use crate::surface::{Bearer, Origin, Streams, bearer};
+use crate::surface::{Bearer, Origin, Streams, bearer, vault_bearer};
 
 /// The header that carries a peer's signature over the body (contract 1.6).
 const SIGNATURE: &str = "x-federation-signature";
@@ -32,6 +32,7 @@ pub(crate) struct Request {
     route: &'static Route,
     arguments: Vec<(String, String)>,
     path: String,
+    id: String,
     query: Option<String>,
     headers: HeaderMap,
     body: Body,
@@ -53,6 +54,7 @@ pub(crate) enum ContentKind {
 
 impl Request {
     /// Takes a request apart. The path arguments are decoded already.
+    #[expect(clippy::too_many_arguments, reason = "all that the surface knows of a request")]
     pub(crate) fn new(
         federation: Federation,
         route: &'static Route,
@@ -61,6 +63,7 @@ impl Request {
         backups: Option<Arc<Path>>,
         streams: Streams,
         origin: Origin,
+        id: String,
     ) -> Self {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().map(str::to_owned);
@@ -70,6 +73,7 @@ impl Request {
             route,
             arguments,
             path,
+            id,
             query,
             headers: parts.headers,
             body,
@@ -82,6 +86,16 @@ impl Request {
     /// The path argument of this name. Not logged: one of them is a credential.
     pub(crate) fn argument(&self, name: &str) -> &str {
         self.arguments.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    /// The path as it was sent, nothing decoded. Not logged.
+    pub(crate) fn raw_path(&self) -> &str {
+        &self.path
+    }
+
+    /// The id of this request, as in its answer.
+    pub(crate) fn id_text(&self) -> &str {
+        &self.id
     }
 
     /// A path argument that is an id.
@@ -107,6 +121,14 @@ impl Request {
     /// A header that is plain text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// What the caller of the Vault surface presents.
+    pub(crate) fn vault_token(&self) -> Option<Secret<String>> {
+        match vault_bearer(&self.headers) {
+            Bearer::Sent(token) => Some(Secret::new(token.to_owned())),
+            Bearer::Absent | Bearer::Malformed => None,
+        }
     }
 
     /// The operator's token, for an answer that outlives the request; none for the local operator.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http;
 use hansa_model::limits::http as limits;
+use hansa_model::machine::bucket::Category;
 use hansa_model::scope::{Operator, Scope};
 use hansa_model::{Secret, SiteId};
 use utoipa::openapi::{RefOr, Schema};
@@ -193,6 +194,8 @@ pub(crate) struct Route {
     pub(crate) body_bytes_max: usize,
     /// Time for the request and its answer.
     pub(crate) wait_max: Duration,
+    /// What it counts as among the calls that are limited (contract of the secret federation API, A.8).
+    pub(crate) category: Option<Category>,
 }
 
 impl Route {
@@ -214,6 +217,7 @@ impl Route {
             also: None,
             body_bytes_max: limits::BODY_BYTES_MAX,
             wait_max: limits::REQUEST_WAIT_MAX,
+            category: None,
         }
     }
 
@@ -245,6 +249,11 @@ impl Route {
     /// The same, where the answer may come with another status.
     pub(crate) const fn or(self, status: u16, schema: SchemaOf) -> Self {
         Self { also: Some((status, schema)), ..self }
+    }
+
+    /// The same, limited by caller as this category.
+    pub(crate) const fn limited(self, category: Category) -> Self {
+        Self { category: Some(category), ..self }
     }
 
     /// The same for bodies that are smaller than most, because strangers send them.

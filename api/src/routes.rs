@@ -8,14 +8,17 @@ mod coordinator;
 mod ingest;
 mod node;
 mod parameters;
+mod secrets;
 mod site;
+mod vault;
 
 use std::sync::LazyLock;
 
 use crate::route::{Route, RouteInfo};
 
 /// The table, by who is asked.
-static ROUTES: [&[Route]; 4] = [coordinator::ROUTES, ingest::ROUTES, site::ROUTES, node::ROUTES];
+static ROUTES: [&[Route]; 6] =
+    [coordinator::ROUTES, ingest::ROUTES, site::ROUTES, node::ROUTES, secrets::ROUTES, vault::ROUTES];
 
 /// Every line of the table.
 pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {

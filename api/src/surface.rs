@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hansa_actors::Federation;
 use hansa_actors::error::{OperatorAuthenticationError, RefreshError, SiteAuthenticationError};
-use hansa_model::limits::{access, events, http as limits, token};
+use hansa_model::limits::{access, events, http as limits, token as token_limits};
 use hansa_model::scope::Operator;
 use hansa_model::{Secret, SiteId, limits::http::REQUEST_ID_BYTES_MAX};
 use http_body_util::BodyExt as _;
@@ -34,6 +34,7 @@ use crate::request::Request;
 use crate::route::{Access, Method, Route};
 use crate::routes::routes;
 use crate::v1::login::REFRESH_COOKIE;
+use crate::voice::Voice;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -53,6 +54,9 @@ pub(crate) enum Origin {
 /// The id of one request, safe to echo and to log.
 #[derive(Debug, Clone)]
 struct RequestId(String);
+
+/// Under which the tenants' own addresses lie (contract A.4).
+const SECRETS: &str = "/v1/";
 
 /// The whole HTTP surface of one node; cheap to clone.
 #[derive(Clone, Debug)]
@@ -137,6 +141,10 @@ impl Surface {
     /// Answers one request. Never fails: every refusal is an answer.
     pub(crate) async fn respond(&self, mut request: HttpRequest<Body>, origin: Origin) -> Response<Body> {
         let id = self.request_id(request.headers());
+        let voice = Voice::of(request.uri().path());
+        if voice == Voice::Vault {
+            as_http(&mut request);
+        }
         let head = request.method() == HttpMethod::HEAD;
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(origin);
@@ -145,7 +153,7 @@ impl Surface {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             // The panic hook has logged where; the caller learns only that it was ours.
-            Err(_) => Problem::internal(&"a handler panicked").into_response(&id.0),
+            Err(_) => voice.tell(Problem::internal(&"a handler panicked"), &id.0),
         };
         if let Ok(value) = HeaderValue::from_str(&id.0) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -187,11 +195,15 @@ fn router(shared: &Arc<Shared>) -> Router {
             let (shared, routes) = (Arc::clone(&shared), Arc::clone(&routes));
             async move { Ok::<_, std::convert::Infallible>(shared.dispatch(&routes, request).await) }
         });
+        let router = match path.strip_prefix(SECRETS) {
+            Some(rest) => router.route_service(&format!("/v1/t/{{tenant_id}}/{rest}"), service.clone()),
+            None => router,
+        };
         router.route_service(path, service)
     });
     router.fallback_service(tower::service_fn(|request: HttpRequest<Body>| async move {
         let problem = Problem::new(Code::NotFound, "there is no such route: GET /openapi.json lists them");
-        Ok::<_, std::convert::Infallible>(problem.into_response(request_id(&request)))
+        Ok::<_, std::convert::Infallible>(Voice::of(request.uri().path()).tell(problem, request_id(&request)))
     }))
 }
 
@@ -202,9 +214,10 @@ fn request_id(request: &HttpRequest<Body>) -> &str {
 impl Shared {
     async fn dispatch(&self, routes: &[&'static Route], request: HttpRequest<Body>) -> Response<Body> {
         let id = request_id(&request).to_owned();
+        let voice = Voice::of(request.uri().path());
         let wanted = Method::of(request.method());
         let Some(route) = routes.iter().find(|route| Some(route.method) == wanted) else {
-            return Problem::method_not_allowed(allow(routes)).into_response(&id);
+            return voice.tell(Problem::method_not_allowed(allow(routes)), &id);
         };
         // The template and never the path: one path carries a credential.
         let span = tracing::info_span!("request", request = %id, method = %route.method, route = route.path);
@@ -215,7 +228,7 @@ impl Shared {
                 Ok(answer) => answer.into_response(),
                 Err(problem) => {
                     tracing::debug!(code = problem.code().as_str(), "refused");
-                    problem.into_response(&id)
+                    voice.tell(problem, &id)
                 }
             }
         }
@@ -224,6 +237,7 @@ impl Shared {
     }
 
     async fn run(&self, route: &'static Route, request: HttpRequest<Body>) -> Result<Answer, Problem> {
+        let id = request_id(&request).to_owned();
         let origin = request.extensions().get::<Origin>().copied().unwrap_or(Origin::Network);
         let (mut parts, body) = request.into_parts();
         let arguments = RawPathParams::from_request_parts(&mut parts, &())
@@ -233,6 +247,12 @@ impl Shared {
             arguments.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         // Authentication comes before anything is read of query or body (contract A.4).
         let principal = self.authenticate(route, origin, &parts.headers, &arguments).await?;
+        if let (Some(category), Authenticated::Operator(operator)) = (route.category, &principal)
+            && let Err(wait) = self.federation.admit(operator, category)
+        {
+            let detail = "too many calls of this kind: wait as long as Retry-After says";
+            return Err(Problem::new(Code::RateLimited, detail).retry_after(Some(wait)));
+        }
         let request = Request::new(
             self.federation.clone(),
             route,
@@ -241,6 +261,7 @@ impl Shared {
             self.backups.clone(),
             self.streams.clone(),
             origin,
+            id,
         );
         request.check_body()?;
         let weight = request.body_weight();
@@ -279,14 +300,14 @@ impl Shared {
                 refresh_token(headers).map(Authenticated::Login).ok_or_else(|| RefreshError::Ended.into())
             }
             Access::Operator(scope, _) => {
-                let operator = self.operator(origin, headers).await?;
+                let operator = self.operator(Voice::of(route.path), origin, headers).await?;
                 if !operator.may(scope) {
                     return Err(Problem::permission_denied(scope));
                 }
                 Ok(Authenticated::Operator(operator))
             }
             Access::AnyOperator(scopes, _) => {
-                let operator = self.operator(origin, headers).await?;
+                let operator = self.operator(Voice::of(route.path), origin, headers).await?;
                 if !scopes.iter().any(|scope| operator.may(*scope)) {
                     return Err(Problem::permission_denied_any(scopes));
                 }
@@ -321,8 +342,17 @@ impl Shared {
         }
     }
 
-    async fn operator(&self, origin: Origin, headers: &HeaderMap) -> Result<Arc<Operator>, Problem> {
-        match (bearer(headers), origin) {
+    async fn operator(
+        &self,
+        voice: Voice,
+        origin: Origin,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Operator>, Problem> {
+        let presented = match voice {
+            Voice::Vault => vault_bearer(headers),
+            Voice::Sites | Voice::Secrets => bearer(headers),
+        };
+        match (presented, origin) {
             (Bearer::Sent(token), _) => Ok(self.federation.authenticate(token).await?),
             (Bearer::Absent, Origin::Local) => Ok(Arc::new(Federation::local_operator())),
             (Bearer::Absent, Origin::Network) => Err(OperatorAuthenticationError::Missing.into()),
@@ -365,7 +395,7 @@ pub(crate) enum Bearer<'a> {
 pub(crate) fn bearer(headers: &HeaderMap) -> Bearer<'_> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Bearer::Absent };
-    if values.next().is_some() || value.len() > token::BEARER_BYTES_MAX {
+    if values.next().is_some() || value.len() > token_limits::BEARER_BYTES_MAX {
         return Bearer::Malformed;
     }
     match value.to_str().ok().and_then(|text| text.split_once(' ')) {
@@ -373,6 +403,37 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Bearer<'_> {
             Bearer::Sent(token.trim())
         }
         Some(_) | None => Bearer::Malformed,
+    }
+}
+
+/// What a client of Vault presents: its own header, or the usual one.
+pub(crate) fn vault_bearer(headers: &HeaderMap) -> Bearer<'_> {
+    let mut values = headers.get_all("x-vault-token").iter();
+    let Some(value) = values.next() else { return bearer(headers) };
+    match value.to_str() {
+        Ok(token) if values.next().is_none() && token.len() <= token_limits::BEARER_BYTES_MAX => {
+            Bearer::Sent(token.trim())
+        }
+        Ok(_) | Err(_) => Bearer::Malformed,
+    }
+}
+
+/// Vault's own method as the one that stands for it, and its slash at the end of folders as none.
+fn as_http(request: &mut HttpRequest<Body>) {
+    let path = request.uri().path().trim_end_matches('/').to_owned();
+    let is_list = request.method().as_str() == "LIST";
+    if is_list {
+        *request.method_mut() = HttpMethod::GET;
+    }
+    let query = match (request.uri().query(), is_list) {
+        (Some(query), true) => format!("?{query}&list=true"),
+        (Some(query), false) => format!("?{query}"),
+        (None, true) => "?list=true".to_owned(),
+        (None, false) => String::new(),
+    };
+    // A path and query that were parsed once parse again.
+    if let Ok(uri) = format!("{path}{query}").parse() {
+        *request.uri_mut() = uri;
     }
 }
 

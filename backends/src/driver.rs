@@ -215,6 +215,16 @@ pub enum OpenError {
     NotBuilt,
 }
 
+/// Opens nothing: for nodes that have no backends.
+#[derive(Debug, Clone, Copy)]
+pub struct NoDrivers;
+
+impl Drivers for NoDrivers {
+    fn open(&self, _opening: Opening) -> Result<Arc<dyn Driver>, OpenError> {
+        Err(OpenError::NotBuilt)
+    }
+}
+
 /// Opens stores. Production is `VendorDrivers`; a simulation brings its own.
 pub trait Drivers: fmt::Debug + Send + Sync {
     /// Makes a driver; nothing is sent before its first call.

@@ -36,7 +36,7 @@ mod vendor;
 
 pub use connect::{Lookup, LookupCall, SystemLookup};
 pub use driver::{
-    Call, CallError, Driver, Drivers, Entry, Found, ListPage, Login, OpenError, Opening, ReadVersion, Write,
-    Written,
+    Call, CallError, Driver, Drivers, Entry, Found, ListPage, Login, NoDrivers, OpenError, Opening,
+    ReadVersion, Write, Written,
 };
 pub use vendor::{Ambient, VendorDrivers};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_model::Secret;
+use hansa_model::secrets::id::TenantId;
 use reqwest::{Method, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -23,6 +24,8 @@ pub const SOCKET_FILE: &str = "hansa.sock";
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of one line of a stream; an event has far fewer.
 const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rows asked for at once of a list that comes in pages: as many as the API gives.
+const PAGE_ROWS_MAX: usize = 1_000;
 /// Time between two pieces of an answer. A bulk import answers when its last row is on disk.
 const READ_WAIT_MAX: Duration = Duration::from_secs(120);
 
@@ -32,6 +35,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Option<Secret<String>>,
+    /// Whose secrets are meant; none for those of the token's own tenant.
+    tenant: Option<TenantId>,
     /// How people named the node, for messages.
     name: String,
 }
@@ -60,7 +65,7 @@ impl Client {
             .tls_backend_preconfigured(tls("--cacert", authorities)?)
             .build()
             .map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
-        Ok(Self { http, base, token, name: address.trim_end_matches('/').to_owned() })
+        Ok(Self { http, base, token, tenant: None, name: address.trim_end_matches('/').to_owned() })
     }
 
     /// The node that runs on this data folder.
@@ -76,7 +81,13 @@ impl Client {
             .build()
             .map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
         let base = parse_address("http://localhost")?;
-        Ok(Self { http, base, token: None, name: socket.display().to_string() })
+        Ok(Self { http, base, token: None, tenant: None, name: socket.display().to_string() })
+    }
+
+    /// The same node, asked for another tenant's secrets; none leaves it as it is.
+    #[must_use]
+    pub fn for_tenant(&self, tenant: Option<TenantId>) -> Self {
+        Self { tenant: tenant.or_else(|| self.tenant.clone()), ..self.clone() }
     }
 
     /// How people named the node.
@@ -95,6 +106,46 @@ impl Client {
     /// Refused or unreachable.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
         self.send(Method::GET, path, query, None).await
+    }
+
+    /// Reads a list that comes in pages (`cursor`, `has_more`) to its end, or as many rows of it as asked for.
+    /// The answer is the last page with the rows, and the warnings, of all.
+    ///
+    /// # Errors
+    /// Refused or unreachable.
+    pub async fn get_pages(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        key: &str,
+        limit: Option<usize>,
+    ) -> Result<Answer, Failure> {
+        let (mut rows, mut warnings) = (Vec::new(), Vec::new());
+        let mut cursor: Option<String> = None;
+        loop {
+            let wanted = limit.map_or(PAGE_ROWS_MAX, |limit| limit.saturating_sub(rows.len()));
+            let mut query = query.to_vec();
+            query.push(("limit", wanted.min(PAGE_ROWS_MAX).to_string()));
+            query.extend(cursor.map(|cursor| ("cursor", cursor)));
+            let mut body = self.get(path, &query).await?.json;
+            if !body.is_object() {
+                return Err(Failure::new(Exit::Failed, format!("{} answers with no list", self.name)));
+            }
+            let mut take = |name: &str| match body.get_mut(name).map(Value::take) {
+                Some(Value::Array(items)) => items,
+                Some(_) | None => Vec::new(),
+            };
+            rows.append(&mut take(key));
+            warnings.append(&mut take("warnings"));
+            cursor = body.get("cursor").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() || limit.is_some_and(|limit| rows.len() >= limit) {
+                body[key] = Value::Array(rows);
+                if !warnings.is_empty() {
+                    body["warnings"] = Value::Array(warnings);
+                }
+                return Ok(Answer { text: body.to_string(), json: body });
+            }
+        }
     }
 
     /// Reads an answer line by line, as it comes. It may have no end.
@@ -195,7 +246,10 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let request = self.http.request(method, url);
+        let mut request = self.http.request(method, url);
+        if let Some(tenant) = &self.tenant {
+            request = request.header("x-tenant-id", tenant.as_str());
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -287,9 +341,14 @@ pub(crate) fn tls(key: &str, authorities: Option<&Path>) -> Result<rustls::Clien
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Makes a failure of a problem body (architecture 11).
+/// Makes a failure of a problem body (architecture 11), or of the `error` object that stands alone where
+/// something in front of the node speaks for it (contract of the secret federation API, A.5).
 fn refusal(exit: Exit, status: u16, body: &Value, header_id: Option<String>) -> Failure {
-    let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let alone = |name: &str| match name {
+        "detail" => body.get("error")?.get("message"),
+        name => body.get("error")?.get(name),
+    };
+    let text = |name: &str| body.get(name).or_else(|| alone(name)).and_then(Value::as_str).map(str::to_owned);
     let detail = text("detail").unwrap_or_else(|| format!("the node answered {status} without a reason"));
     let code = text("code");
     // Other refusals name the next command themselves.
@@ -341,6 +400,18 @@ mod tests {
 
         assert_eq!(failure.what, "there is no site x");
         assert_eq!(failure.request_id.as_deref(), Some("0190"));
+    }
+
+    #[test]
+    fn refusal_without_problem_members_is_read_from_its_error_object() {
+        let error =
+            json!({"code": "secret_not_found", "message": "there is no secret a/b", "request_id": "0190"});
+
+        let failure = refusal(Exit::NotFound, 404, &json!({ "error": error }), None);
+
+        assert_eq!(failure.what, "there is no secret a/b");
+        assert_eq!(failure.request_id.as_deref(), Some("0190"));
+        assert_eq!(failure.next, None);
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! fills what is left with the defaults. Nothing starts before the result is valid. `config/defaults.toml`
 //! is the documentation of every key; a test keeps it true.
 
+mod backends;
 mod connector;
 mod issuer;
 mod operators;
 mod transit;
 mod webhook;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,11 +22,13 @@ use hansa_model::enrollment::Role;
 use hansa_model::limits::command::KEPT_DEFAULT;
 use hansa_model::limits::connector as limits;
 use hansa_model::limits::http::DRAIN_WAIT_MAX;
+use hansa_model::machine::bucket::{Category, Rates};
 use serde::{Deserialize, Serialize};
 
 use crate::system::is_loopback;
 use crate::telemetry::LogFormat;
 
+pub use backends::{BackendsConfig, BackendsLayer};
 pub use connector::{Connector, ConnectorLayer, Way};
 pub(crate) use issuer::{BackendRole, PostgresqlIssuerConfig};
 pub use issuer::{LeaseIssuer, LeaseIssuerLayer, LeaseIssuerType};
@@ -88,6 +92,10 @@ pub struct Layer {
     pub issuer: Vec<IssuerLayer>,
     /// See [`WebhookLayer`].
     pub webhook: Vec<WebhookLayer>,
+    /// See [`BackendsLayer`].
+    pub backends: BackendsLayer,
+    /// Calls of the secrets API by caller and minute, by category.
+    pub secret_rates: BTreeMap<Category, u32>,
 }
 
 /// The HTTP listener's certificate.
@@ -181,6 +189,10 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// Who is told of alerts.
     pub webhooks: Vec<WebhookTarget>,
+    /// What secret backends may do.
+    pub backends: BackendsConfig,
+    /// Calls of the secrets API by caller and minute.
+    pub secret_rates: Rates,
 }
 
 /// A configuration that no node can run with. Nothing was started.
@@ -230,6 +242,9 @@ pub enum ConfigError {
     /// An issuer of operator tokens that nobody could trust, or that gives nothing.
     #[error("{0}")]
     Operators(String),
+    /// Addresses for backends that are none.
+    #[error("{0}")]
+    Backends(String),
     /// A URL that nobody can use.
     #[error("public_url must start with http:// or https://")]
     PublicUrl,
@@ -357,6 +372,8 @@ impl Layer {
             // Tables in a list have no good form in a variable.
             connector: Vec::new(),
             webhook: Vec::new(),
+            backends: BackendsLayer::default(),
+            secret_rates: BTreeMap::new(),
         })
     }
 
@@ -393,6 +410,8 @@ impl Layer {
             },
             connector: below.connector.into_iter().chain(self.connector).collect(),
             webhook: below.webhook.into_iter().chain(self.webhook).collect(),
+            backends: self.backends.over(below.backends),
+            secret_rates: below.secret_rates.into_iter().chain(self.secret_rates).collect(),
         }
     }
 
@@ -461,6 +480,8 @@ impl Layer {
             hs256: self.operators.resolve()?,
             issuers: operators::resolve_issuers(self.issuer)?,
             webhooks: webhook::resolve(self.webhook)?,
+            backends: self.backends.resolve()?,
+            secret_rates: backends::resolve_rates(self.secret_rates),
         })
     }
 }
@@ -605,6 +626,11 @@ mod tests {
         assert!(documented.clone().any(|connector| connector.program.is_some() && connector.user.is_some()));
         assert!(documented.clone().any(|connector| connector.webhook.is_some()));
         assert!(documented.clone().any(|connector| connector.builtin.is_some()));
+        let BackendsLayer { allowed_addresses, http_to_loopback, unverified_tls, pod_tokens } =
+            &layer.backends;
+        assert!(allowed_addresses.is_some() && http_to_loopback.is_some());
+        assert!(unverified_tls.is_some() && pod_tokens.is_some());
+        assert_eq!(layer.secret_rates.len(), Category::ALL.len());
         let [webhook] = layer.webhook.as_slice() else { panic!("one webhook is documented") };
         assert!(!webhook.name.is_empty() && !webhook.url.is_empty());
         assert!(webhook.secret_file.is_absolute());

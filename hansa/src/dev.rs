@@ -269,6 +269,7 @@ impl Member {
             userid: "dev".to_owned(),
             scopes: Scope::ALL.into_iter().collect(),
             sites: None,
+            tenant: None,
             ttl: TTL_DEFAULT,
         };
         let minted = self.node.federation().mint(&request);

@@ -12,6 +12,7 @@ use hansa_actors::view::TokenRequest;
 use hansa_model::SiteId;
 use hansa_model::limits::token::TTL_MAX;
 use hansa_model::scope::Scope;
+use hansa_model::secrets::id::TenantId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -33,6 +34,7 @@ pub(crate) struct MintRequest {
     pub(crate) userid: String,
     pub(crate) scopes: BTreeSet<Scope>,
     pub(crate) sites: Option<BTreeSet<SiteId>>,
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) ttl_seconds: u64,
 }
 
@@ -80,7 +82,13 @@ async fn exchange(federation: &Federation, connection: UnixStream) -> std::io::R
 
 fn mint(federation: &Federation, request: MintRequest) -> MintAnswer {
     let ttl = Duration::from_secs(request.ttl_seconds).min(TTL_MAX);
-    let request = TokenRequest { userid: request.userid, scopes: request.scopes, sites: request.sites, ttl };
+    let request = TokenRequest {
+        userid: request.userid,
+        scopes: request.scopes,
+        sites: request.sites,
+        tenant: request.tenant,
+        ttl,
+    };
     match federation.mint(&request) {
         Ok(token) => MintAnswer::Token(token.expose().clone()),
         Err(error) => MintAnswer::Detail(error.to_string()),

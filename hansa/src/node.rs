@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use hansa_actors::issuer::Issuers;
 use hansa_actors::{Federation, Node, NodeConfig, NodeEnv, OperatorsConfig, SharedSecret};
 use hansa_api::{Listener, Surface};
+use hansa_backends::{Ambient, VendorDrivers};
 use hansa_model::Secret;
 use hansa_model::enrollment::Role;
 use hansa_model::limits::issuer::SHARED_SECRET_BYTES_MIN;
@@ -223,6 +224,7 @@ async fn start_actors(
         http: tls::peer_http()?,
         connectors: Arc::new(connectors),
         issuers: Issuers::new(issuer::open(&config.lease_issuers)?),
+        drivers: Arc::new(drivers(config)),
         compute: compute(),
         endpoint_seed: None,
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -237,11 +239,18 @@ async fn start_actors(
         secure_cookies: addresses.url.starts_with("https://"),
         webhooks: webhooks(config)?,
         commands_kept: config.commands_kept,
+        secret_rates: config.secret_rates.clone(),
         ..NodeConfig::default()
     };
     let node = Node::start(env, node_config).await.map_err(|error| failed(&error))?;
     let federation = node.federation();
     Ok((node, federation))
+}
+
+/// What speaks to secret backends.
+fn drivers(config: &Config) -> VendorDrivers {
+    let pod_tokens = config.backends.pod_tokens.clone();
+    VendorDrivers { ambient: Ambient { pod_tokens }, ..VendorDrivers::new(config.backends.rules.clone()) }
 }
 
 /// Who may make operator tokens beside the node itself.

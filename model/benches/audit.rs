@@ -33,7 +33,8 @@ fn main() {
     }
     figure("build_ms", start.elapsed().as_secs_f64() * 1e3);
 
-    let everyone = Operator { userid: String::new(), scopes: BTreeSet::new(), sites: None };
+    let everyone =
+        Operator { userid: String::new(), scopes: BTreeSet::new(), sites: None, tenancy: Default::default() };
     let confined = Operator { sites: Some((0..10).map(site).collect()), ..everyone.clone() };
     let by_operation = AuditFilter { operation: Some(OPERATIONS[3].to_owned()), ..AuditFilter::default() };
     for (name, operator, filter) in [

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::access as limits;
 use crate::scope::{Operator, Scope};
 use crate::secret::TokenHash;
+use crate::secrets::tenant::Tenancy;
 use crate::{ApiKeyId, SiteId, Timestamp};
 
 /// The user id of a local user: an e-mail address in lower case, in one spelling.
@@ -91,13 +92,24 @@ impl OperatorRole {
             | Scope::AuditRead
             | Scope::AlertsRead
             | Scope::LeasesRead
-            | Scope::SiteRead => Self::Viewer,
+            | Scope::SiteRead
+            | Scope::FederationRead => Self::Viewer,
             Scope::PoliciesWrite
             | Scope::CommandsDispatch
             | Scope::AlertsWrite
             | Scope::LeasesRevoke
-            | Scope::SiteWrite => Self::Operator,
-            Scope::IdentityWrite | Scope::RoleWrite | Scope::SitesWrite | Scope::Admin => Self::Administrator,
+            | Scope::SiteWrite
+            // A value is more than a view of something; paths need a policy besides.
+            | Scope::SecretsRead
+            | Scope::SecretsWrite
+            | Scope::SecretsDelete
+            | Scope::SecretsList
+            | Scope::SecretsRotate => Self::Operator,
+            Scope::IdentityWrite
+            | Scope::RoleWrite
+            | Scope::SitesWrite
+            | Scope::FederationWrite
+            | Scope::Admin => Self::Administrator,
         };
         least as u8 <= self as u8
     }
@@ -138,7 +150,7 @@ impl Grant {
 
     /// The operator that holds this grant.
     pub fn operator(&self, userid: String) -> Operator {
-        Operator { userid, scopes: self.effective(), sites: self.sites.clone() }
+        Operator { userid, scopes: self.effective(), sites: self.sites.clone(), tenancy: Tenancy::default() }
     }
 
     /// Whether an operator holds all of this: then they may give, change and take it.
@@ -453,7 +465,8 @@ mod tests {
         assert!(viewer.is_subset(&operator) && operator.is_subset(&administrator));
         assert_eq!(administrator, Scope::ALL.into_iter().collect());
         assert!(viewer.iter().all(|scope| scope.as_str().ends_with(":read")));
-        assert_eq!(viewer.len(), Scope::ALL.iter().filter(|scope| scope.as_str().ends_with(":read")).count());
+        let reads = Scope::ALL.iter().filter(|scope| scope.as_str().ends_with(":read"));
+        assert_eq!(viewer.len(), reads.filter(|scope| **scope != Scope::SecretsRead).count());
     }
 
     #[test]
@@ -462,6 +475,7 @@ mod tests {
             userid: "ada".to_owned(),
             scopes: [Scope::Admin, Scope::HostsRead].into(),
             sites: Some([site(1), site(2)].into()),
+            tenancy: Tenancy::default(),
         };
         let grant = |scopes: &[Scope], sites: Option<&[u128]>| Grant {
             role: None,

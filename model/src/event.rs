@@ -222,6 +222,7 @@ mod tests {
             userid: "anna".to_owned(),
             scopes: scopes.into_iter().collect(),
             sites: site.map(|site| BTreeSet::from([site])),
+            tenancy: Default::default(),
         }
     }
 

@@ -788,4 +788,42 @@ pub mod secrets {
     pub const SYNC_INTERVAL_MIN: Duration = Duration::from_secs(60);
     /// See [`SYNC_INTERVAL_MIN`].
     pub const SYNC_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3_600);
+    /// Between two probes of one backend: contract B.2.
+    pub const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+    /// Further tries of a read inside its deadline: contract C.2.
+    pub const READ_RETRIES_MAX: u32 = 2;
+    /// Before the first further try; doubles, with jitter.
+    pub const RETRY_WAIT: Duration = Duration::from_millis(100);
+    /// Reads that wait for one backend; beyond it the node says so at once instead of filling its memory.
+    pub const READS_WAITING_MAX: usize = 20_000;
+    /// Backends of one node: each has an actor, and each path asks all mappings of its tenant.
+    pub const BACKENDS_MAX: usize = 256;
+    /// Versions of a secret that are kept when nothing is said: contract C.3.
+    pub const VERSIONS_KEPT_DEFAULT: u32 = 10;
+    /// The most that may be asked for; each is a record.
+    pub const VERSIONS_KEPT_MAX: u32 = 100;
+    /// How long a deleted secret's values are kept, and its path is taken.
+    pub const DELETED_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+    /// Rows of a page of secrets, versions, backends, conflicts when none is asked for: contract A.7.
+    pub const PAGE_DEFAULT: usize = 100;
+    /// Rows of a page at most: contract A.7.
+    pub const PAGE_MAX: usize = 1_000;
+    /// Paths of one batch read: contract C.1.
+    pub const BATCH_PATHS_MAX: usize = 100;
+    /// Backend pages that one list call asks for; a folder with more names pages on.
+    pub const LIST_PAGES_MAX: usize = 4;
+    /// Policies of one tenant, and rules and identities of each.
+    pub const POLICIES_MAX: usize = 1_000;
+    /// See [`POLICIES_MAX`].
+    pub const POLICY_RULES_MAX: usize = 100;
+    /// Bytes of names and descriptions of policies, tenants and AppRoles.
+    pub const NAME_BYTES_MAX: usize = 128;
+    /// Bytes of a secret's metadata as JSON.
+    pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+    /// Tenants of one node.
+    pub const TENANTS_MAX: usize = 10_000;
+    /// Life of a token of the Vault surface when the AppRole says nothing.
+    pub const VAULT_TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3_600);
+    /// The longest life of one.
+    pub const VAULT_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 }

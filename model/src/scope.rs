@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::SiteId;
+use crate::secrets::tenant::Tenancy;
 
-/// A permission of an operator (architecture 11).
+/// A permission of an operator (architecture 11; those of secrets: contract of the secret federation API, A.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "each name is its own text, listed in architecture 11 and docs")]
 pub enum Scope {
@@ -29,11 +30,18 @@ pub enum Scope {
     SiteRead,
     SiteWrite,
     Admin,
+    FederationRead,
+    FederationWrite,
+    SecretsRead,
+    SecretsWrite,
+    SecretsDelete,
+    SecretsList,
+    SecretsRotate,
 }
 
 impl Scope {
     /// Every scope, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 26] = [
         Self::IdentityRead,
         Self::IdentityWrite,
         Self::RoleWrite,
@@ -53,6 +61,13 @@ impl Scope {
         Self::SiteRead,
         Self::SiteWrite,
         Self::Admin,
+        Self::FederationRead,
+        Self::FederationWrite,
+        Self::SecretsRead,
+        Self::SecretsWrite,
+        Self::SecretsDelete,
+        Self::SecretsList,
+        Self::SecretsRotate,
     ];
 
     /// The spelling in a token's `scope` claim.
@@ -77,6 +92,13 @@ impl Scope {
             Self::SiteRead => "site:read",
             Self::SiteWrite => "site:write",
             Self::Admin => "admin",
+            Self::FederationRead => "federation:read",
+            Self::FederationWrite => "federation:write",
+            Self::SecretsRead => "secrets:read",
+            Self::SecretsWrite => "secrets:write",
+            Self::SecretsDelete => "secrets:delete",
+            Self::SecretsList => "secrets:list",
+            Self::SecretsRotate => "secrets:rotate",
         }
     }
 }
@@ -121,6 +143,8 @@ pub struct Operator {
     pub scopes: BTreeSet<Scope>,
     /// The sites they may see; none means all.
     pub sites: Option<BTreeSet<SiteId>>,
+    /// Whose secrets they may see.
+    pub tenancy: Tenancy,
 }
 
 impl Operator {

@@ -7,6 +7,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use hansa_model::id::{AlertId, CommandId, LeaseId, PolicyId, RolloutId};
+use hansa_model::secrets::id::{BackendId, ConflictId, PathPolicyId};
 use hansa_model::{AuditId, HostId, SiteId};
 
 use crate::error::RecordError;
@@ -101,7 +102,7 @@ macro_rules! id_keys {
     };
 }
 
-id_keys!(SiteId HostId AuditId PolicyId CommandId LeaseId AlertId RolloutId);
+id_keys!(SiteId HostId AuditId PolicyId CommandId LeaseId AlertId RolloutId BackendId ConflictId PathPolicyId);
 
 impl<I: IdKey, K: KeyCodec> KeyCodec for (I, K) {
     fn encode(&self, bytes: &mut Vec<u8>) {

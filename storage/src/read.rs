@@ -87,6 +87,11 @@ impl ReadView {
         Ok(Some(value))
     }
 
+    /// A keyed fingerprint of a value: equal for equal values of one owner, meaningless without the root key.
+    pub fn fingerprint(&self, owner: &str, value: &[u8]) -> [u8; 16] {
+        self.sealer.fingerprint(owner, value)
+    }
+
     /// At most `limit` records of a range, owned, from one of its ends on. Page on with a range that begins
     /// after (or ends before) the last key.
     ///

@@ -93,6 +93,16 @@ pub(crate) const TABLES: &[TableInfo] = &[
     records::<table::WebhookCursors>(),
     records::<table::AuditCheckpoints>(),
     records::<table::CoordinatorCheckpoints>(),
+    records::<table::Tenants>(),
+    records::<table::PathPolicies>(),
+    records::<table::SecretBackends>(),
+    records::<table::Secrets>(),
+    sealed::<table::SecretValues>(),
+    records::<table::BackendSyncs>(),
+    records::<table::SecretConflicts>(),
+    records::<table::AppRoles>(),
+    records::<table::AppRoleSecrets>(),
+    records::<table::VaultTokens>(),
 ];
 
 const fn records<T: Table>() -> TableInfo {

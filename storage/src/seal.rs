@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use hansa_model::{Entropy, Secret, secret};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::hmac;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
@@ -32,6 +33,7 @@ const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 const ENVELOPE_VERSION: u8 = 1;
 const KEY_FILE_PREFIX: &str = "hansa-root-key-1 ";
 const TENANT_CONTEXT: &[u8] = b"hansa tenant key 1";
+const FINGERPRINT_CONTEXT: &[u8] = b"hansa fingerprint key 1";
 
 /// The key that everything sealed hangs on: 32 bytes, kept in a file of mode 0600.
 #[derive(Debug, Clone)]
@@ -126,6 +128,7 @@ pub(crate) struct Unsealable;
 /// Seals and opens values of one store.
 pub(crate) struct Sealer {
     tenant_key: LessSafeKey,
+    fingerprint_key: hmac::Key,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -151,7 +154,10 @@ impl Sealer {
         let key = decrypt(&aead_key(root.0.expose()), TENANT_CONTEXT, wrapped)?;
         let key: Secret<[u8; KEY_BYTES]> =
             Secret::new(key.expose().as_slice().try_into().map_err(|_| Unsealable)?);
-        Ok(Self { tenant_key: aead_key(key.expose()), entropy })
+        let root = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+        let fingerprint_key =
+            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, FINGERPRINT_CONTEXT).as_ref());
+        Ok(Self { tenant_key: aead_key(key.expose()), fingerprint_key, entropy })
     }
 
     /// Seals a value for one place of one table.
@@ -162,6 +168,18 @@ impl Sealer {
         envelope.extend(encrypt(&self.tenant_key, &*self.entropy, &context, data_key.expose()));
         envelope.extend(encrypt(&aead_key(data_key.expose()), &*self.entropy, &context, value));
         Envelope(envelope)
+    }
+
+    /// A keyed fingerprint of a value: equal for equal values of one owner, and nothing can be guessed from it
+    /// without the tenant key.
+    pub(crate) fn fingerprint(&self, owner: &str, value: &[u8]) -> [u8; 16] {
+        let mut mac = hmac::Context::with_key(&self.fingerprint_key);
+        mac.update(owner.as_bytes());
+        mac.update(&[0]);
+        mac.update(value);
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&mac.sign().as_ref()[..16]);
+        fingerprint
     }
 
     /// Opens the value that was sealed for this place.

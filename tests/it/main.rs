@@ -66,9 +66,11 @@ mod rollups;
 mod root_key;
 #[cfg(test)]
 mod search;
+mod secrets;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
 mod supervision;
 #[cfg(test)]
 mod tidy;
+mod vault_surface;

@@ -247,15 +247,28 @@ impl Answer {
     /// # Panics
     /// It is another answer.
     pub fn refused(self, status: u16, code: &str) -> Value {
-        assert_eq!(
-            (self.status, self.body["code"].as_str()),
-            (status, Some(code)),
-            "{}: {}",
-            self.request,
-            self.text
-        );
+        let (status, code) = self.voiced(status, code);
+        let told = self.body["code"].as_str();
+        assert_eq!((self.status, told), (status, code), "{}: {}", self.request, self.text);
         self.assert_problem();
         self.body
+    }
+
+    /// How the asked API words what others call by this status and code: each has its own contract.
+    fn voiced<'a>(&self, status: u16, code: &'a str) -> (u16, Option<&'a str>) {
+        match (self.api(), code) {
+            ("/vault", "token_missing" | "token_invalid" | "token_expired") => (403, None),
+            ("/vault", _) => (status, None),
+            ("/v1", "token_missing") => (status, Some("authentication_required")),
+            ("/v1", "permission_denied") => (status, Some("insufficient_scope")),
+            (_, code) => (status, Some(code)),
+        }
+    }
+
+    /// Which of the APIs was asked: `/vault`, `/v1` or `/api/v1`.
+    fn api(&self) -> &'static str {
+        let path = self.request.split_once(' ').map_or("", |(_, path)| path);
+        ["/vault", "/v1"].into_iter().find(|api| path.starts_with(&format!("{api}/"))).unwrap_or("/api/v1")
     }
 
     /// Checks the shape of a refusal (contract A.3, architecture 11).
@@ -264,6 +277,16 @@ impl Answer {
     /// The shape is not that.
     pub fn assert_problem(&self) {
         let shown = format!("{}: {} {}", self.request, self.status, self.text);
+        assert!(self.headers.contains_key("x-request-id"), "{shown}");
+        if self.api() == "/vault" {
+            assert!(self.body["errors"].is_array(), "{shown}");
+            return;
+        }
+        if self.api() == "/v1" {
+            assert_eq!(self.body["error"]["code"], self.body["code"], "{shown}");
+            assert_eq!(self.body["error"]["request_id"], self.body["request_id"], "{shown}");
+            assert!(self.body["error"]["message"].is_string(), "{shown}");
+        }
         for member in ["detail", "code", "type", "title", "request_id"] {
             assert!(
                 self.body[member].as_str().is_some_and(|text| !text.is_empty()),
@@ -271,7 +294,6 @@ impl Answer {
             );
         }
         assert_eq!(self.body["status"].as_u64(), Some(u64::from(self.status)), "{shown}");
-        assert!(self.headers.contains_key("x-request-id"), "{shown}");
     }
 
     /// Whether it succeeded.

@@ -14,11 +14,13 @@ use hansa_actors::issuer::Issuers;
 use hansa_actors::view::TokenRequest;
 use hansa_actors::{Connectors, Echo, Federation, Node, NodeConfig, NodeEnv, OperatorsConfig};
 use hansa_api::Listener;
+use hansa_backends::{Drivers, VendorDrivers};
 use hansa_model::enrollment::Role;
+use hansa_model::machine::bucket::{Category, Rates};
 use hansa_model::scope::Scope;
 use hansa_model::{SiteId, Timestamp, WallClock};
 use hansa_storage::error::OpenError;
-use hansa_storage::{DirDisk, Driver, RootKey, Store, StoreConfig};
+use hansa_storage::{DirDisk, Disk, Driver, RootKey, Store, StoreConfig};
 use hansa_transport::{PeerClient, PeerClientConfig};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::http::Api;
+use crate::stores::loopback_rules;
 use crate::waiting::eventually;
 
 /// The system's clock, moved by some seconds.
@@ -67,6 +70,8 @@ struct Options {
     secure_cookies: bool,
     connectors: Arc<dyn Connectors>,
     issuers: Issuers,
+    drivers: Arc<dyn Drivers>,
+    secret_rates: Rates,
 }
 
 impl Default for Options {
@@ -79,6 +84,8 @@ impl Default for Options {
             secure_cookies: false,
             connectors: Arc::new(Echo),
             issuers: Issuers::trial(),
+            drivers: Arc::new(VendorDrivers::new(loopback_rules())),
+            secret_rates: unlimited(),
         }
     }
 }
@@ -111,7 +118,7 @@ impl TestNode {
         let options = Options { connectors, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        node.boot().await;
+        Box::pin(node.boot()).await;
         node
     }
 
@@ -128,7 +135,7 @@ impl TestNode {
         let options = Options { enforce_signatures: true, quic: false, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        node.boot().await;
+        Box::pin(node.boot()).await;
         node
     }
 
@@ -139,7 +146,7 @@ impl TestNode {
         let options = Options { operators, secure_cookies: true, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        node.boot().await;
+        Box::pin(node.boot()).await;
         node
     }
 
@@ -150,7 +157,7 @@ impl TestNode {
         let options = Options { issuers, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        node.boot().await;
+        Box::pin(node.boot()).await;
         node
     }
 
@@ -165,7 +172,7 @@ impl TestNode {
         let options = Options { enforce_signatures, reserve_bytes, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        node.boot().await;
+        Box::pin(node.boot()).await;
         node
     }
 
@@ -181,7 +188,7 @@ impl TestNode {
         let socket = eventually("the QUIC port", async || UdpSocket::bind(quic).ok()).await;
         self.http = listener.local_addr().expect("a bound socket has an address");
         self.quic = socket.local_addr().expect("a bound socket has an address");
-        let store = self.open_store().await;
+        let store = Box::pin(self.open_store()).await;
         let env = NodeEnv {
             store: store.clone(),
             socket: Some(socket.into()),
@@ -190,6 +197,7 @@ impl TestNode {
             http: Arc::new(PeerClient::new(&PeerClientConfig::default()).expect("an HTTP client for peers")),
             connectors: Arc::clone(&self.options.connectors),
             issuers: self.options.issuers.clone(),
+            drivers: Arc::clone(&self.options.drivers),
             compute: compute(),
             endpoint_seed: None,
             host_name: "node.example.com".to_owned(),
@@ -201,9 +209,10 @@ impl TestNode {
             enforce_signatures: self.options.enforce_signatures,
             operators: self.options.operators.clone(),
             secure_cookies: self.options.secure_cookies,
+            secret_rates: self.options.secret_rates.clone(),
             ..NodeConfig::default()
         };
-        let node = Node::start(env, config).await.expect("the node starts");
+        let node = Box::pin(Node::start(env, config)).await.expect("the node starts");
         let federation = node.federation();
         if federation.role() != self.role {
             federation.set_role(self.role, &Federation::local_operator()).await.expect("the role is taken");
@@ -219,6 +228,8 @@ impl TestNode {
     }
 
     async fn open_store(&self) -> Store {
+        // The folder first: it must be ours before a key lies in it.
+        let disk = Arc::new(DirDisk::new(self.path()).expect("the data folder can be used"));
         let key = RootKey::load_or_create(&self.path().join("root.key"), &SystemEntropy).expect("a root key");
         let mut config = StoreConfig::default();
         if let Some(bytes) = self.options.reserve_bytes {
@@ -226,7 +237,7 @@ impl TestNode {
         }
         // After a restart a reader of the one before may still hold the file for a moment, as no process would.
         eventually("the store is free", async || {
-            let disk = Arc::new(DirDisk::new(self.path()).expect("the data folder can be used"));
+            let disk = Arc::clone(&disk) as Arc<dyn Disk>;
             match Store::open(config.clone(), disk, Driver::Thread, &key, Arc::new(SystemEntropy)) {
                 Err(OpenError::InUse) => None,
                 opened => Some(opened.expect("the store opens")),
@@ -253,7 +264,7 @@ impl TestNode {
     /// Stops and starts it.
     pub async fn restart(&mut self) {
         self.stop().await;
-        self.boot().await;
+        Box::pin(self.boot()).await;
     }
 
     /// Copies the data folder of the stopped node.
@@ -343,7 +354,8 @@ impl TestNode {
     /// # Panics
     /// It cannot be signed.
     pub fn token(&self, scopes: BTreeSet<Scope>, sites: Option<BTreeSet<SiteId>>, ttl: Duration) -> String {
-        let request = TokenRequest { userid: "tester@example.com".to_owned(), scopes, sites, ttl };
+        let request =
+            TokenRequest { userid: "tester@example.com".to_owned(), scopes, sites, tenant: None, ttl };
         self.federation().mint(&request).expect("a token").expose().clone()
     }
 }
@@ -355,4 +367,9 @@ fn copy_files(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy of a file");
         }
     }
+}
+
+/// Tests of other things make more calls a minute than a caller may.
+fn unlimited() -> Rates {
+    Category::ALL.into_iter().fold(Rates::default(), |rates, category| rates.with(category, 0))
 }

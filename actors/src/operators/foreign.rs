@@ -14,6 +14,7 @@ use hansa_model::Timestamp;
 use hansa_model::access::Grant;
 use hansa_model::limits::{issuer as limits, token};
 use hansa_model::machine::issuer::{Freshness, Step};
+use hansa_model::scope::Operator;
 use hansa_transport::http::PeerRequest;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
@@ -137,9 +138,10 @@ impl Foreign {
         for (_, further) in given {
             grant.join(further);
         }
+        let operator = Operator { tenancy: claims.tenancy()?, ..grant.operator(userid) };
         let remembered_until = now.after(limits::REMEMBERED_MAX).min(expires.after(token::LEEWAY));
         Ok(Verified {
-            operator: Arc::new(grant.operator(userid)),
+            operator: Arc::new(operator),
             not_before: claims.instant("nbf")?.unwrap_or(Timestamp::EPOCH),
             expires,
             remembered_until,

@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hansa_model::Timestamp;
 use hansa_model::limits::issuer as limits;
+use hansa_model::secrets::id::TenantId;
+use hansa_model::secrets::tenant::{Tenancy, TenantRole};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::de::{self, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -132,6 +134,27 @@ impl Claims {
         let seconds = seconds.ok_or(OperatorAuthenticationError::Invalid)?;
         #[expect(clippy::cast_possible_truncation, reason = "below 10^18, which an i64 holds")]
         Ok(Some(Timestamp::from_micros((seconds * 1e6) as i64)))
+    }
+
+    /// What the token says of tenants (contract of the secret federation API, A.2).
+    ///
+    /// # Errors
+    /// A claim is there and is not what it must be: guessing would mix tenants up.
+    pub(super) fn tenancy(&self) -> Result<Tenancy, OperatorAuthenticationError> {
+        let invalid = OperatorAuthenticationError::Invalid;
+        let text = |name: &str| match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(_) => Err(invalid),
+        };
+        let tenant = text("tenant_id")?.map(str::parse::<TenantId>).transpose().map_err(|_| invalid)?;
+        let partner = text("partner_id")?.map(str::parse::<TenantId>).transpose().map_err(|_| invalid)?;
+        let role = match self.0.get("role") {
+            Some(Value::String(role)) => TenantRole::parse(role),
+            // Other issuers mean other things by it.
+            Some(_) | None => None,
+        };
+        Ok(Tenancy { tenant, partner: partner.map(|partner| partner.to_string()), role })
     }
 
     /// A name for the audit log.

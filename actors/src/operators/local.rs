@@ -276,6 +276,7 @@ impl Operators {
             userid: userid.to_owned(),
             scopes: grant.effective(),
             sites: grant.sites.clone(),
+            tenant: None,
             ttl: limits::LOGIN_TOKEN_TTL,
         };
         self.sign(now, &request, Some(login)).ok_or(Unavailable::Busy { part: "the token issuer" })

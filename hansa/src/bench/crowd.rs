@@ -149,6 +149,7 @@ impl Target {
             http: crate::tls::peer_http()?,
             connectors: Arc::new(Echo),
             issuers: hansa_actors::issuer::Issuers::default(),
+            drivers: Arc::new(hansa_backends::NoDrivers),
             compute: compute(),
             endpoint_seed: None,
             host_name: "crowd.example.com".to_owned(),

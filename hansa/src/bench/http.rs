@@ -83,6 +83,7 @@ impl Connection {
 /// A token with all scopes, made by the node itself over its local socket.
 pub(super) async fn token(data_dir: &Path) -> Result<String, Failure> {
     let request = MintRequest {
+        tenant: None,
         userid: "bench".to_owned(),
         scopes: Scope::ALL.into_iter().collect(),
         sites: None,

@@ -7,6 +7,7 @@
 mod access;
 mod alert;
 mod audit;
+mod backend;
 mod command;
 pub mod connection;
 mod events;
@@ -18,13 +19,16 @@ mod import;
 mod join;
 mod lease;
 pub mod output;
+mod path_policy;
 mod policy;
 mod queue;
 mod received;
 mod role;
 mod rollup;
+mod secret;
 mod site;
 mod store;
+mod tenant;
 mod token;
 
 use std::path::PathBuf;
@@ -99,6 +103,14 @@ pub enum Command {
     Vulnerabilities(finding::VulnerabilityArgs),
     /// Secret leases: who holds which short-lived credential; take one away.
     Lease(lease::LeaseArgs),
+    /// Secret backends: Vault, AWS, Azure and Google stores whose secrets are read here.
+    Backend(backend::BackendArgs),
+    /// Secrets of this node and of its backends: read, store, delete.
+    Secret(secret::SecretArgs),
+    /// Who may do what with which secrets.
+    PathPolicy(path_policy::PathPolicyArgs),
+    /// Tenants, who each have secrets, backends and policies of their own.
+    Tenant(tenant::TenantArgs),
     /// Brings hosts from a file into this site: Ansible facts, osquery results, CSV, NDJSON.
     Import(import::ImportArgs),
     /// Sends everything this site holds to the coordinator again.
@@ -174,6 +186,10 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Compliance(args) => finding::run_compliance(args).await,
         Command::Vulnerabilities(args) => finding::run_vulnerabilities(args).await,
         Command::Lease(args) => lease::run(args).await,
+        Command::Backend(args) => backend::run(args).await,
+        Command::Secret(args) => secret::run(args).await,
+        Command::PathPolicy(args) => path_policy::run(args).await,
+        Command::Tenant(args) => tenant::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Resync(args) => queue::resync(args).await,
         Command::Queue(args) => queue::run(args).await,

@@ -69,8 +69,22 @@ pub(crate) fn write_data(text: &str) -> Result<(), Failure> {
     if text.is_empty() {
         return Ok(());
     }
+    write_out(&format!("{text}\n"))
+}
+
+/// Writes one value to standard output as it is, for programs. A terminal gets a line end after it, and none
+/// of its control characters but line ends and tabs.
+pub(crate) fn write_bare(text: &str) -> Result<(), Failure> {
+    if !io::stdout().is_terminal() {
+        return write_out(text);
+    }
+    let shown: String = text.chars().map(|c| if matches!(c, '\n' | '\t') { c } else { visible(c) }).collect();
+    write_data(&shown)
+}
+
+fn write_out(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Failed, format!("standard output cannot be written: {error}")))
         }

@@ -260,7 +260,7 @@ fn unknown(site: &str, sites: &[Value]) -> Failure {
 }
 
 /// Whether two names look like one with a slip: one contains the other, or few characters differ.
-fn is_close(left: &str, right: &str) -> bool {
+pub(crate) fn is_close(left: &str, right: &str) -> bool {
     if !right.is_empty() && (left.contains(right) || right.contains(left)) {
         return true;
     }
@@ -292,17 +292,17 @@ fn read_key(path: &Path) -> Result<String, Failure> {
 }
 
 /// Lets the operator type the name again, where somebody is there to type.
-fn confirm(site: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(name: &str) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
         return Err(
-            Failure::usage(format!("removing {site} cannot be undone")).next("the same command with --yes")
+            Failure::usage(format!("removing {name} cannot be undone")).next("the same command with --yes")
         );
     }
-    note(&format!("Removing {site} cannot be undone. Type its name to go on:"));
+    note(&format!("Removing {name} cannot be undone. Type its name to go on:"));
     let mut line = String::new();
     let _ = std::io::stdin().read_line(&mut line);
-    if line.trim() == site { Ok(()) } else { Err(Failure::new(Exit::Failed, "nothing was removed")) }
+    if line.trim() == name { Ok(()) } else { Err(Failure::new(Exit::Failed, "nothing was removed")) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use hansa_model::SiteId;
 use hansa_model::limits::token::{TTL_DEFAULT, TTL_MAX};
 use hansa_model::scope::Scope;
+use hansa_model::secrets::id::TenantId;
 use serde_json::json;
 
 use super::connection::Connection;
@@ -22,7 +23,8 @@ use crate::mint::{self, MintRequest};
     export HANSA_TOKEN=$(hansa token mint --scope all --userid ada@example.com)\n\nScopes: identity:read \
     identity:write role:write sites:read sites:write hosts:read rollups:read\n  policies:read policies:write \
     commands:read commands:dispatch audit:read alerts:read\n  alerts:write leases:read leases:revoke site:read \
-    site:write admin")]
+    site:write admin\n  federation:read federation:write secrets:read secrets:write secrets:delete \
+    secrets:list\n  secrets:rotate")]
 pub struct TokenArgs {
     #[command(flatten)]
     connection: Connection,
@@ -46,11 +48,14 @@ enum TokenVerb {
         /// Only these sites, by name or id; may be given several times [default: all].
         #[arg(long, value_delimiter = ',')]
         site: Vec<String>,
+        /// Whose secrets it sees [default: the default tenant's].
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<TenantId>,
     },
 }
 
 pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
-    let TokenVerb::Mint { scope, ttl, userid, site } = args.verb;
+    let TokenVerb::Mint { scope, ttl, userid, site, tenant } = args.verb;
     let scopes = parse_scopes(&scope)?;
     if args.connection.addr.is_some() {
         return Err(Failure::new(Exit::NotAllowed, "tokens are made on the node's own machine only")
@@ -59,7 +64,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
     let access = args.connection.open().await?;
     let minted = async {
         let sites = if site.is_empty() { None } else { Some(resolve_all(access.client(), &site).await?) };
-        let request = MintRequest { userid, scopes, sites, ttl_seconds: ttl.as_secs() };
+        let request = MintRequest { userid, scopes, sites, tenant, ttl_seconds: ttl.as_secs() };
         mint::ask(&args.connection.data_dir()?, &request).await
     }
     .await;

@@ -217,6 +217,7 @@ mod tests {
                 userid: String::new(),
                 scopes: BTreeSet::new(),
                 sites: confined.then(|| BTreeSet::from([site(0), site(1)])),
+                tenancy: Default::default(),
             };
 
             let page = index.select(&operator, &filter, offset, limit);

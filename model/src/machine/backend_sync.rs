@@ -10,6 +10,7 @@ use crate::Timestamp;
 use crate::limits::secrets as limits;
 use crate::machine::breaker::part;
 use crate::machine::link::exponential;
+use crate::secrets::row::ConflictKind;
 use crate::secrets::value::Mark;
 
 /// A keyed fingerprint of a value.
@@ -43,19 +44,6 @@ pub struct Local {
     pub edited: bool,
     /// It was deleted here: nothing is served.
     pub deleted: bool,
-}
-
-/// Why a local value and a backend's are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConflictKind {
-    /// Somebody wrote here what the backend does not have.
-    LocalExists,
-    /// Both sides have changed since they were equal.
-    BothChanged,
-    /// Two names of the backend are one path here.
-    NameCollision,
-    /// The original is gone, and the copy was changed here.
-    LocalEditRemoteDeleted,
 }
 
 /// What a fetched value means.
@@ -145,6 +133,18 @@ pub enum Connection {
     Disconnected,
     /// It refused our login.
     AuthFailed,
+}
+
+impl Connection {
+    /// The spelling in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::AuthFailed => "auth_failed",
+        }
+    }
 }
 
 /// What [`health`] looks at.

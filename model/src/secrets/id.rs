@@ -20,6 +20,11 @@ macro_rules! prefixed_id {
         pub struct $name(pub Uuid);
 
         impl $name {
+            /// The 16 bytes, in the order that sorts like the text.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
             /// Makes a new time-ordered id (UUID version 7) from the instant and ten random bytes.
             pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
                 let millis = u64::try_from(now.as_millis()).unwrap_or(0);

@@ -10,7 +10,11 @@
 //! | [`backend`] | what a backend is and how it is configured |
 //! | [`duration`] | `15m`, `24h`, `90d` |
 //! | [`address`] | which addresses a backend may have |
+//! | [`policy`] | who may do what with which paths |
+//! | [`row`] | what is kept of backends and secrets |
+//! | [`tenant`] | whose they are |
 //! | [`value`] | what a backend answers, and how it becomes a secret's `data` |
+//! | [`vault`] | logins of the Vault-speaking surface |
 
 pub mod address;
 pub mod backend;
@@ -19,5 +23,9 @@ pub mod id;
 pub mod mapping;
 pub mod path;
 pub mod pattern;
+pub mod policy;
 pub mod routes;
+pub mod row;
+pub mod tenant;
 pub mod value;
+pub mod vault;

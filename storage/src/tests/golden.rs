@@ -20,11 +20,13 @@ use hansa_model::received::{
 };
 use hansa_model::rollup::{ComplianceRollup, VulnerabilityRollup};
 use hansa_model::scope::Scope;
+use hansa_model::secrets::id::{BackendId, ConflictId, PathPolicyId};
 use hansa_model::site::{HostRollup, PendingEnrollment, SiteSync, SyncEvent};
 use hansa_model::sync::{IngestRecord, Position};
 use hansa_model::webhook::WebhookEvent;
 use hansa_model::{Host, HostChange, HostId};
 
+use super::golden_secrets as secrets;
 use super::*;
 use crate::codec::{KeyOf, Named, decode_record, encode_record};
 use crate::log::Pieces;
@@ -68,6 +70,7 @@ fn samples() -> Vec<Sample> {
         received_at: Timestamp::from_secs(60),
         changes: vec![change, HostChange::Remove(host.host_id)],
     };
+    let value = Named::new("tnt_a", Named::new("app/db", 7_u64));
     let head = SegmentHead { covers_position: 1_000, chunks: 3, rows: 512 };
     vec![
         sample::<Settings>("role", &text("coordinator")),
@@ -133,6 +136,16 @@ fn samples() -> Vec<Sample> {
         sample::<WebhookCursors>("pager", &7),
         sample::<AuditCheckpoints>(&1_000, &checkpoint(hash)),
         sample::<CoordinatorCheckpoints>(&1_000, &kept_checkpoint(hash)),
+        sample::<Tenants>("tnt_a", &secrets::tenant()),
+        sample::<PathPolicies>(&Named::new("tnt_a", PathPolicyId(id.0)), &secrets::path_policy()),
+        sample::<SecretBackends>(&BackendId(id.0), &secrets::backend()),
+        sample::<Secrets>(&Named::new("tnt_a", text("external/aws/billing")), &secrets::secret_row()),
+        sample::<SecretValues>(&value, &sealer.seal(SecretValues::NAME, &value.key_bytes(), b"{}")),
+        sample::<BackendSyncs>(&BackendId(id.0), &secrets::sync_state()),
+        sample::<SecretConflicts>(&(BackendId(id.0), ConflictId(id.0)), &secrets::conflict()),
+        sample::<AppRoles>("r", &secrets::app_role()),
+        sample::<AppRoleSecrets>(&hash, &secrets::app_role_secret()),
+        sample::<VaultTokens>(&hash, &secrets::vault_token()),
     ]
 }
 

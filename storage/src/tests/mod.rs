@@ -5,6 +5,7 @@ mod commit;
 mod crash;
 mod full;
 mod golden;
+mod golden_secrets;
 mod modes;
 mod sealing;
 

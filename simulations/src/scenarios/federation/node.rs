@@ -44,6 +44,7 @@ pub(super) async fn start(
         http: Arc::new(NoHttp),
         connectors,
         issuers,
+        drivers: Arc::new(hansa_backends::NoDrivers),
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),
         host_name: env.name.clone(),

@@ -1,0 +1,108 @@
+//! Secret backends: their registry, one actor each, and what the rest of the node sees of them.
+//!
+//! ```text
+//!   facade ──call──► Backends ──starts──► Backend × m ──tasks──► drivers (hansa_backends)
+//!      │                │ publishes                │ publishes
+//!      └──reads──► Board: routes, policies, tenants, members ◄─┘ status
+//! ```
+//!
+//! The registry's actor owns every change of configuration; its board is a published cache, so finding
+//! the backend of a path asks no mailbox. A backend's own actor is in [`member`].
+
+pub mod error;
+mod fetch;
+mod member;
+mod registry;
+mod rows;
+mod sync;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hansa_backends::Drivers;
+use hansa_model::secrets::backend::BackendConfig;
+use hansa_model::secrets::id::{BackendId, TenantId};
+use hansa_model::secrets::mapping::Mapping;
+use hansa_model::secrets::policy::PathPolicy;
+use hansa_model::secrets::routes::Routes;
+use hansa_model::secrets::row::{Backend, SyncState};
+use hansa_model::secrets::tenant::Tenant;
+
+use crate::context::Context;
+use crate::supervision::Handle;
+
+pub(crate) use fetch::{Fetched, VersionKey};
+pub(crate) use member::{BackendMessage, ConnectionView};
+pub use registry::{BackendPatch, NewBackend, PolicyDraft};
+pub(crate) use registry::{BackendsActor, BackendsMessage, every_conflict, forget, rehearse};
+pub(crate) use rows::{add_version, new_row, type_of};
+pub(crate) use sync::{Resolution, WriteThrough, store_written};
+
+/// What the rest of the node sees of the backends. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Backends {
+    pub(crate) context: Arc<Context>,
+    pub(crate) drivers: Arc<dyn Drivers>,
+    pub(crate) actor: Handle<BackendsMessage>,
+    board: Arc<ArcSwap<Board>>,
+}
+
+/// What is published: everything that decides about a path, as of one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Board {
+    pub(crate) tenants: BTreeMap<TenantId, Arc<TenantBoard>>,
+    pub(crate) members: BTreeMap<BackendId, Member>,
+}
+
+/// The same of one tenant.
+#[derive(Debug, Clone)]
+pub(crate) struct TenantBoard {
+    pub(crate) tenant: Tenant,
+    pub(crate) routes: Routes,
+    pub(crate) policies: Vec<Arc<PathPolicy>>,
+}
+
+/// One backend: its configuration, its actor, and what that publishes.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) row: Arc<Backend>,
+    pub(crate) config: Arc<BackendConfig>,
+    pub(crate) mappings: Arc<[Mapping]>,
+    pub(crate) actor: Handle<BackendMessage>,
+    pub(crate) published: Arc<Published>,
+}
+
+/// What a backend's actor publishes.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) connection: ArcSwap<ConnectionView>,
+    pub(crate) sync: ArcSwap<SyncState>,
+    pub(crate) conflicts: std::sync::atomic::AtomicU64,
+}
+
+impl Backends {
+    pub(crate) fn new(context: Arc<Context>, drivers: Arc<dyn Drivers>) -> Self {
+        Self {
+            context,
+            drivers,
+            actor: Handle::new("backends"),
+            board: Arc::new(ArcSwap::from_pointee(Board::default())),
+        }
+    }
+
+    /// What is published now.
+    pub(crate) fn board(&self) -> Arc<Board> {
+        self.board.load_full()
+    }
+
+    /// Of one tenant; none when there is none.
+    pub(crate) fn tenant(&self, id: &TenantId) -> Option<Arc<TenantBoard>> {
+        self.board.load().tenants.get(id).cloned()
+    }
+
+    /// One backend, if it is this tenant's.
+    pub(crate) fn member(&self, tenant: &TenantId, id: BackendId) -> Option<Member> {
+        self.board.load().members.get(&id).filter(|member| member.row.tenant == *tenant).cloned()
+    }
+}

@@ -1,0 +1,277 @@
+//! The facade's part about AppRoles: programs that log in to the Vault-speaking surface.
+//!
+//! Role ids, secret ids and tokens are random; of the latter two only the hash is kept.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansa_model::limits::secrets as limits;
+use hansa_model::scope::{Operator, Scope};
+use hansa_model::secret::{TokenHash, generate_token, hex, token_hash};
+use hansa_model::secrets::id::TenantId;
+use hansa_model::secrets::vault::{AppRole, AppRoleSecret, VaultToken};
+use hansa_model::{Secret, Timestamp};
+use hansa_storage::{Batch, CommitError, Lane, table};
+
+use super::Federation;
+use crate::backends::error::TenantError;
+use crate::context::Context;
+use crate::error::{OperatorAuthenticationError, Unavailable};
+
+/// How tokens of the Vault surface begin, so that they are told from others at once.
+pub(crate) const TOKEN_PREFIX: &str = "hvs.";
+
+/// A login of the Vault surface.
+#[derive(Debug, Clone)]
+pub struct VaultLogin {
+    /// For `X-Vault-Token`; in this answer and nowhere else.
+    pub token: Secret<String>,
+    /// Names the token without being it.
+    pub accessor: String,
+    /// Who logged in.
+    pub role: AppRole,
+    /// How long the token lives.
+    pub ttl: Duration,
+}
+
+/// A login that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultLoginError {
+    /// The role id or the secret id is not one that is known, or has ended.
+    #[error("invalid role or secret ID")]
+    Refused,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// What a token of the Vault surface says of itself.
+#[derive(Debug, Clone)]
+pub struct VaultTokenView {
+    /// Names it without being it.
+    pub accessor: String,
+    /// When it was given.
+    pub issued_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Its life when it was given.
+    pub ttl: Duration,
+}
+
+impl Federation {
+    /// The tenant's AppRoles, by name.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub fn app_roles(&self, tenant: &TenantId) -> Result<Vec<AppRole>, Unavailable> {
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let all = view.all::<table::AppRoles>(..).map_err(|_| Unavailable::Storage)?;
+        let mut roles: Vec<AppRole> =
+            all.into_iter().map(|(_, role)| role).filter(|role| role.tenant == *tenant).collect();
+        roles.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(roles)
+    }
+
+    /// Makes an AppRole. Durable on return. It may do no more than its maker.
+    ///
+    /// # Errors
+    /// See [`TenantError`].
+    pub async fn add_app_role(
+        &self,
+        operator: &Operator,
+        tenant: &TenantId,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        token_ttl: Option<Duration>,
+    ) -> Result<AppRole, TenantError> {
+        if !scopes.iter().all(|scope| operator.may(*scope)) {
+            return Err(TenantError::Denied);
+        }
+        if self.app_roles(tenant)?.iter().any(|role| role.name == name) {
+            return Err(TenantError::NameTaken);
+        }
+        let context = &self.tree.context;
+        let ttl = token_ttl.unwrap_or(limits::VAULT_TOKEN_TTL_DEFAULT).min(limits::VAULT_TOKEN_TTL_MAX);
+        let role = AppRole {
+            role_id: hex(&context.entropy.bytes::<16>()),
+            name: name.to_owned(),
+            tenant: tenant.clone(),
+            scopes,
+            token_ttl_seconds: ttl.as_secs(),
+            created_at: context.now(),
+            created_by: operator.userid.clone(),
+        };
+        let mut batch = Batch::new();
+        batch
+            .expect_absent::<table::AppRoles>(role.role_id.as_str())
+            .put::<table::AppRoles>(role.role_id.as_str(), &role)
+            .audit(context.audit_node("approle_created", Some(operator), described(&role)));
+        context.commit(Lane::Operator, batch).await?;
+        Ok(role)
+    }
+
+    /// Makes a secret id of an AppRole. Durable on return; it is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// See [`TenantError`].
+    pub async fn add_secret_id(
+        &self,
+        operator: &Operator,
+        tenant: &TenantId,
+        name: &str,
+        ttl: Option<Duration>,
+    ) -> Result<(AppRole, Secret<String>), TenantError> {
+        let role = self.app_role(tenant, name)?;
+        let context = &self.tree.context;
+        let now = context.now();
+        let secret = generate_token(&*context.entropy);
+        let row = AppRoleSecret {
+            role_id: role.role_id.clone(),
+            expires_at: ttl.map(|ttl| now.after(ttl)),
+            created_at: now,
+        };
+        let mut batch = Batch::new();
+        batch.put::<table::AppRoleSecrets>(&token_hash(secret.expose()), &row).audit(context.audit_node(
+            "approle_secret_created",
+            Some(operator),
+            described(&role),
+        ));
+        context.commit(Lane::Operator, batch).await?;
+        Ok((role, secret))
+    }
+
+    /// Removes an AppRole; its secret ids and tokens are refused from then on. Durable on return.
+    ///
+    /// # Errors
+    /// See [`TenantError`].
+    pub async fn remove_app_role(
+        &self,
+        operator: &Operator,
+        tenant: &TenantId,
+        name: &str,
+    ) -> Result<(), TenantError> {
+        let role = self.app_role(tenant, name)?;
+        let context = &self.tree.context;
+        let view = context.store.read().map_err(|_| Unavailable::Storage)?;
+        let secrets = view.all::<table::AppRoleSecrets>(..).map_err(|_| Unavailable::Storage)?;
+        let tokens = view.all::<table::VaultTokens>(..).map_err(|_| Unavailable::Storage)?;
+        drop(view);
+        let mut batch = Batch::new();
+        batch.delete::<table::AppRoles>(role.role_id.as_str());
+        for (hash, _) in secrets.iter().filter(|(_, secret)| secret.role_id == role.role_id) {
+            batch.delete::<table::AppRoleSecrets>(hash);
+        }
+        for (hash, _) in tokens.iter().filter(|(_, token)| token.role_id == role.role_id) {
+            batch.delete::<table::VaultTokens>(hash);
+        }
+        batch.audit(context.audit_node("approle_removed", Some(operator), described(&role)));
+        Ok(context.commit(Lane::Operator, batch).await.map(drop)?)
+    }
+
+    fn app_role(&self, tenant: &TenantId, name: &str) -> Result<AppRole, TenantError> {
+        let roles = self.app_roles(tenant)?;
+        roles.into_iter().find(|role| role.name == name).ok_or(TenantError::AppRoleNotFound)
+    }
+
+    /// Logs an AppRole in. Durable on return: the token outlives a restart of the node.
+    ///
+    /// # Errors
+    /// See [`VaultLoginError`].
+    pub async fn vault_login(
+        &self,
+        role_id: &str,
+        secret_id: &Secret<String>,
+    ) -> Result<VaultLogin, VaultLoginError> {
+        let context = &self.tree.context;
+        let now = context.now();
+        let view = context.store.read().map_err(|_| Unavailable::Storage)?;
+        let known = view
+            .get::<table::AppRoleSecrets>(&token_hash(secret_id.expose()))
+            .map_err(|_| Unavailable::Storage)?
+            .filter(|known| known.role_id == role_id && known.expires_at.is_none_or(|end| now < end))
+            .ok_or(VaultLoginError::Refused)?;
+        let role = view.get::<table::AppRoles>(known.role_id.as_str()).map_err(|_| Unavailable::Storage)?;
+        let role = role.ok_or(VaultLoginError::Refused)?;
+        drop(view);
+        let token = Secret::new(format!("{TOKEN_PREFIX}{}", generate_token(&*context.entropy).expose()));
+        let ttl = Duration::from_secs(role.token_ttl_seconds);
+        let row = VaultToken {
+            role_id: role.role_id.clone(),
+            accessor: hex(&context.entropy.bytes::<12>()),
+            issued_at: now,
+            expires_at: now.after(ttl),
+            ttl_seconds: ttl.as_secs(),
+        };
+        let operator = role.operator();
+        let mut batch = Batch::new();
+        batch
+            .expect::<table::AppRoles>(role.role_id.as_str(), &role)
+            .put::<table::VaultTokens>(&token_hash(token.expose()), &row)
+            .audit(context.audit_node("approle_login", Some(&operator), described(&role)));
+        match context.store_batch(Lane::Operator, batch).await {
+            Ok(_) => Ok(VaultLogin { token, accessor: row.accessor, role, ttl }),
+            Err(CommitError::PreconditionFailed { .. }) => Err(VaultLoginError::Refused),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
+    }
+
+    /// What a token of the Vault surface says of itself; none when it is another kind of token.
+    pub fn vault_token(&self, token: &str) -> Option<VaultTokenView> {
+        let view = self.tree.context.store.read().ok()?;
+        let row = view.get::<table::VaultTokens>(&token_hash(token)).ok()??;
+        Some(VaultTokenView {
+            accessor: row.accessor,
+            issued_at: row.issued_at,
+            expires_at: row.expires_at,
+            ttl: Duration::from_secs(row.ttl_seconds),
+        })
+    }
+}
+
+/// Who presents a token of the Vault surface.
+///
+/// # Errors
+/// See [`OperatorAuthenticationError`].
+pub(crate) fn authenticate(
+    context: &Context,
+    token: &str,
+) -> Result<Arc<Operator>, OperatorAuthenticationError> {
+    let invalid = OperatorAuthenticationError::Invalid;
+    let view = context.store.read().map_err(|_| OperatorAuthenticationError::Storage)?;
+    let storage = |_| OperatorAuthenticationError::Storage;
+    let row = view.get::<table::VaultTokens>(&token_hash(token)).map_err(storage)?.ok_or(invalid)?;
+    if row.expires_at <= context.now() {
+        return Err(OperatorAuthenticationError::Expired);
+    }
+    let role = view.get::<table::AppRoles>(row.role_id.as_str()).map_err(storage)?.ok_or(invalid)?;
+    Ok(Arc::new(role.operator()))
+}
+
+/// Forgets tokens and secret ids that have ended, at most so many.
+pub(crate) async fn forget_ended(context: &Context, at_most: usize) -> Result<(), Unavailable> {
+    let now = context.now();
+    let view = context.store.read().map_err(|_| Unavailable::Storage)?;
+    let tokens = view.all::<table::VaultTokens>(..).map_err(|_| Unavailable::Storage)?;
+    let secrets = view.all::<table::AppRoleSecrets>(..).map_err(|_| Unavailable::Storage)?;
+    drop(view);
+    let ended: Vec<TokenHash> = tokens
+        .into_iter()
+        .filter(|(_, row)| row.expires_at <= now)
+        .map(|(hash, _)| hash)
+        .take(at_most)
+        .collect();
+    let void = secrets.into_iter().filter(|(_, row)| row.expires_at.is_some_and(|end| end <= now));
+    let mut batch = Batch::new();
+    for hash in &ended {
+        batch.delete::<table::VaultTokens>(hash);
+    }
+    for (hash, _) in void.take(at_most) {
+        batch.delete::<table::AppRoleSecrets>(&hash);
+    }
+    if batch.is_empty() { Ok(()) } else { context.commit(Lane::Ingest, batch).await.map(drop) }
+}
+
+fn described(role: &AppRole) -> [(&'static str, hansa_model::audit::Detail); 2] {
+    [("tenant", role.tenant.as_str().into()), ("approle", role.name.as_str().into())]
+}
