@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The registry's actor owns every change of configuration; its board is a published cache, so finding
-//! the backend of a path asks no mailbox. A backend's own actor is in [`member`].
+//! the backend of a path asks no mailbox. A backend's own actor is in `member`.
 
 pub mod error;
 mod fetch;
