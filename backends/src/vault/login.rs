@@ -292,7 +292,7 @@ fn pod_token(data: &LoginData, ambient: &Ambient) -> Result<PodToken, OpenError>
     let Some(folder) = &ambient.pod_tokens else {
         return Err(OpenError::NotAllowed(
             "a kubernetes login without jwt reads the node's own token: \
-             backends.ambient_kubernetes in the node's configuration allows it",
+             backends.pod_tokens in the node's configuration allows it",
         ));
     };
     let path = data.optional("jwt_file")?;
