@@ -246,8 +246,14 @@ async fn refusal_and_outage_are_told_and_the_command_waits_for_another_try() {
     assert_eq!((&tried["status"], &tried["last_push_error"]), (&json!("queued_at_site"), &json!("HTTP 422")));
     for round in 2..=8 {
         node.clock.advance(std::time::Duration::from_secs(1_500));
-        eventually("the next try", async || (server.pushes().len() >= round).then_some(())).await;
+        // Counted by what is on record, not by what the server saw: the wait for the next try starts with the record.
+        eventually("the next try", async || {
+            let command = command(&node, &sent["id"]).await;
+            (command["push_attempts"] == round).then_some(())
+        })
+        .await;
     }
+    assert_eq!(server.pushes().len(), 8);
     let dead = reaches(&node, &sent["id"], "failed").await;
     assert_eq!(dead["result_summary"], "Push failed after 8 attempts: HTTP 422");
     server.answer_with(503);

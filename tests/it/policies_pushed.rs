@@ -61,7 +61,11 @@ async fn policy_refused_for_good_is_dead_until_a_repush_revives_it() {
     let failing = reaches(&node, &policy, &site.id, "error").await;
     for tries in 2..=8 {
         node.clock.advance(Duration::from_secs(1_500));
-        eventually("the next try", async || (server.pushes().len() >= tries).then_some(())).await;
+        // Counted by what is on record, not by what the server saw: the wait for the next try starts with the record.
+        eventually("the next try", async || {
+            (assignment(&node, &policy, &site.id).await["push_attempts"] == tries).then_some(())
+        })
+        .await;
     }
     let dead = reaches(&node, &policy, &site.id, "dead").await;
     node.api().patch(&path(&policy), &json!({"definition": {"open_ports": [80]}})).await.licensed();
