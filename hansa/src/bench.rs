@@ -12,9 +12,11 @@ mod feeder;
 mod floor;
 mod http;
 mod ingest;
+mod openbao;
 mod process;
 mod rollups;
 mod search;
+mod secret;
 mod start;
 
 use std::path::PathBuf;
@@ -74,6 +76,9 @@ enum What {
     Federation,
     /// Rate of changes by operators, each with its audit entry.
     Mutations,
+    /// Secrets beside a real OpenBao in the same run: reads of local, copied and proxied ones, 10,000 equal
+    /// reads at once, a sync in which nothing has changed.
+    Secret(secret::SecretArgs),
     /// Plays the sites of `federation`.
     #[command(hide = true)]
     Crowd {
@@ -129,6 +134,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
         What::Rollups => Box::pin(rollups::run(&plan)).await?,
         What::Federation => Box::pin(federation::run(&plan)).await?,
         What::Mutations => Box::pin(federation::mutations(&plan)).await?,
+        What::Secret(args) => Box::pin(secret::run(&plan, &args)).await?,
         What::Crowd { coordinator_dir } => {
             return Box::pin(crowd::play(&coordinator_dir, &plan.folder, plan.sites)).await;
         }

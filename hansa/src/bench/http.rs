@@ -20,7 +20,7 @@ use crate::mint::{self, MintRequest};
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     authority: String,
-    bearer: String,
+    authorization: String,
 }
 
 impl Connection {
@@ -31,22 +31,48 @@ impl Connection {
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
         tokio::spawn(connection);
-        Ok(Self { sender, authority, bearer: format!("Bearer {token}") })
+        Ok(Self { sender, authority, authorization: format!("Bearer {token}") })
+    }
+
+    /// Connects to a server that takes another kind of login; `authorization` is the header's value.
+    pub(super) async fn open_as(url: &str, authorization: &str) -> Result<Self, Failure> {
+        let connection = Self::open(url, "").await?;
+        Ok(Self { authorization: authorization.to_owned(), ..connection })
     }
 
     /// Asks and reads the whole answer; an error status is a failure.
     pub(super) async fn get(&mut self, path: &str) -> Result<Bytes, Failure> {
-        self.send(Method::GET, path, Bytes::new()).await
+        self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
     /// Sends a JSON body.
     pub(super) async fn patch(&mut self, path: &str, body: &Value) -> Result<Bytes, Failure> {
-        self.send(Method::PATCH, path, body.to_string().into()).await
+        self.send(Method::PATCH, path, &[], body.to_string().into()).await
     }
 
     /// Sends a JSON body to be taken.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Bytes, Failure> {
-        self.send(Method::POST, path, body.to_string().into()).await
+        self.send(Method::POST, path, &[], body.to_string().into()).await
+    }
+
+    /// Sends a JSON body to stand there from now on.
+    pub(super) async fn put(&mut self, path: &str, body: &Value) -> Result<Bytes, Failure> {
+        self.send(Method::PUT, path, &[], body.to_string().into()).await
+    }
+
+    /// Removes what is there.
+    pub(super) async fn delete(&mut self, path: &str) -> Result<Bytes, Failure> {
+        self.send(Method::DELETE, path, &[], Bytes::new()).await
+    }
+
+    /// Sends a JSON body with further headers.
+    pub(super) async fn post_with(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Bytes, Failure> {
+        self.send(Method::POST, path, headers, body.to_string().into()).await
     }
 
     /// Sends a JSON body and reads a JSON answer.
@@ -54,15 +80,23 @@ impl Connection {
         serde_json::from_slice(&self.post(path, body).await?).map_err(|error| failed(&error))
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let request = Request::builder()
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, &self.authority)
-            .header(AUTHORIZATION, &self.bearer)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| failed(&error))?;
+            .header(AUTHORIZATION, &self.authorization)
+            .header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| failed(&error))?;
         self.sender.ready().await.map_err(|error| failed(&error))?;
         let answer = self.sender.send_request(request).await.map_err(|error| failed(&error))?;
         let status = answer.status();

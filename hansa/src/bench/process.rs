@@ -1,5 +1,6 @@
 //! A node in a process of its own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -34,6 +35,15 @@ pub(super) struct Ready {
 impl NodeProcess {
     /// Starts a node and waits until it is ready.
     pub(super) async fn start(data_dir: &Path, role: &str) -> Result<Self, Failure> {
+        Self::start_with(data_dir, role, None).await
+    }
+
+    /// The same with a configuration file.
+    pub(super) async fn start_with(
+        data_dir: &Path,
+        role: &str,
+        config: Option<&Path>,
+    ) -> Result<Self, Failure> {
         std::fs::create_dir_all(data_dir).map_err(|error| failed(&error))?;
         let ready_file = data_dir.with_extension("ready");
         // Absent is what is wanted.
@@ -46,6 +56,7 @@ impl NodeProcess {
             .arg(data_dir)
             .arg("--ready-file")
             .arg(&ready_file)
+            .args(config.into_iter().flat_map(|path| [OsStr::new("--config"), path.as_os_str()]))
             .env("HANSA_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

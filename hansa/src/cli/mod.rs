@@ -131,7 +131,7 @@ pub enum Command {
     Restore(store::RestoreArgs),
     /// Verifies every table, index and hash chain of a store that no node is using.
     Check(store::CheckArgs),
-    /// Measures this machine: ingest, search, start, change, each beside its floor.
+    /// Measures this machine: ingest, search, start, change, secret, each beside its floor.
     Bench(bench::BenchArgs),
     /// Prints the completion script of a shell.
     Completions(CompletionsArgs),
