@@ -3,12 +3,14 @@
 //! An issuer draws no randomness and reads no clock: the value and its end come with the order. So a repeat
 //! of an order is safe, and a simulation replays it. The order names the credential by node and lease: a
 //! call that was made and whose answer got lost is found again by the next one, and what no live lease
-//! stands for is swept.
+//! stands for is swept. Where the server behind an issuer chooses value and name itself, a renewal makes one
+//! more credential, the old one is discarded later, and one whose answer got lost ends by itself.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hansa_model::id::LeaseId;
 use hansa_model::lease::LeaseKind;
@@ -30,8 +32,16 @@ pub trait Issuer: Send + Sync + fmt::Debug {
     /// repeat.
     fn issue<'a>(&'a self, order: &'a Order) -> Issuing<'a, Credential>;
 
-    /// Takes the credential away, and ends what it is used for. One that is not there is taken away.
-    fn revoke<'a>(&'a self, name: &'a CredentialName) -> Issuing<'a, ()>;
+    /// Takes the credential away, and ends what it is used for. One that is not there is taken away. `ids` are
+    /// all that the issuer's answers called it by.
+    fn revoke<'a>(&'a self, name: &'a CredentialName, ids: &'a [String]) -> Issuing<'a, ()>;
+
+    /// Takes away what newer credentials of the same lease have replaced, by [`Credential::vault_lease_id`].
+    /// Never asked of an issuer that gives a credential the new value in its place, and always the same id.
+    fn discard<'a>(&'a self, ids: &'a [String]) -> Issuing<'a, ()> {
+        let _ = ids;
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Takes away this node's credentials that no live lease stands for; answers how many.
     fn sweep<'a>(&'a self, keep: &'a Keep) -> Issuing<'a, u64>;
@@ -71,8 +81,17 @@ pub struct Order {
     pub kind: LeaseKind,
     /// The random part: 43 characters of URL-safe base64.
     pub password: Secret<String>,
-    /// The end of the credential.
+    /// How long it is to live.
+    pub life: Duration,
+    /// The end of that life.
     pub expires_at: Timestamp,
+}
+
+impl Order {
+    /// The end of a credential that lives so long; never a later one than was asked for.
+    pub fn end_after(&self, life: Duration) -> Timestamp {
+        self.expires_at.before(self.life.saturating_sub(life))
+    }
 }
 
 /// What an issuer made.
@@ -80,8 +99,10 @@ pub struct Order {
 pub struct Credential {
     /// What the host is given.
     pub value: Secret<String>,
-    /// Where the issuer has it.
+    /// Where the issuer has it. The present credential of a lease is the one that was made last.
     pub vault_lease_id: String,
+    /// Its end, which may be sooner than was asked for.
+    pub expires_at: Timestamp,
     /// What else the host needs, such as a user name; no secret.
     pub metadata: Map<String, Value>,
 }
@@ -179,7 +200,7 @@ impl TrialIssuer {
             LeaseKind::Token => password.clone(),
         };
         let vault_lease_id = format!("{}/dynamic/{}", self.name, order.name.lease);
-        Credential { value: Secret::new(value), vault_lease_id, metadata }
+        Credential { value: Secret::new(value), vault_lease_id, expires_at: order.expires_at, metadata }
     }
 }
 
@@ -196,7 +217,7 @@ impl Issuer for TrialIssuer {
         Box::pin(std::future::ready(Ok(self.make(order))))
     }
 
-    fn revoke<'a>(&'a self, _name: &'a CredentialName) -> Issuing<'a, ()> {
+    fn revoke<'a>(&'a self, _name: &'a CredentialName, _ids: &'a [String]) -> Issuing<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -224,6 +245,7 @@ mod tests {
             backend_role: "reader".to_owned(),
             kind,
             password: Secret::new("random".to_owned()),
+            life: Duration::from_secs(600),
             expires_at: Timestamp::EPOCH,
         })
     }

@@ -19,7 +19,7 @@ use hansa_model::push::LeaseWord;
 use hansa_model::scope::Operator;
 use hansa_model::secret::generate_token;
 use hansa_model::site::SiteStatus;
-use hansa_model::{Secret, SiteId, Timestamp};
+use hansa_model::{Secret, SiteId};
 use hansa_storage::{Batch, Lane, Order as Direction, table};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::{Semaphore, oneshot};
@@ -73,8 +73,10 @@ pub(crate) struct Revoking {
 /// What an issuer answered.
 #[derive(Debug)]
 pub(crate) enum IssuerAnswer {
-    Issued(Result<(Credential, Timestamp), IssuerError>, String),
+    Issued(Result<Credential, IssuerError>, String),
     Released(Result<(), IssuerError>),
+    /// And what was to be taken away.
+    Discarded(Result<(), IssuerError>, Vec<String>),
 }
 
 pub(crate) struct LeasesActor {
@@ -90,7 +92,8 @@ pub(crate) struct LeasesState {
     held: BTreeSet<LeaseId>,
     /// Operators who wait for the issuer.
     waiting: BTreeMap<LeaseId, Vec<oneshot::Sender<Lease>>>,
-    calls: Arc<Semaphore>,
+    /// By the issuer's name, so that one that hangs takes no turn of another one's.
+    calls: BTreeMap<String, Arc<Semaphore>>,
     next_call: u64,
     pass: Pass,
     swept_at: Option<Instant>,
@@ -100,6 +103,8 @@ pub(crate) struct LeasesState {
 
 /// A lease whose issuer is being asked.
 struct Busy {
+    /// Empty where none is configured.
+    issuer: String,
     call: u64,
     since: Instant,
     _task: Tied,
@@ -148,7 +153,7 @@ impl Actor for LeasesActor {
             busy: BTreeMap::new(),
             held: BTreeSet::new(),
             waiting: BTreeMap::new(),
-            calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
+            calls: BTreeMap::new(),
             next_call: 0,
             pass: Pass::default(),
             swept_at: None,
@@ -165,7 +170,7 @@ impl Actor for LeasesActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             LeasesMessage::Requested { lease } => self.requested(state, &myself, lease).await,
-            LeasesMessage::Taken { lease, version } => self.taken(state, lease, version).await,
+            LeasesMessage::Taken { lease, version } => self.taken(state, &myself, lease, version).await,
             LeasesMessage::NotTaken { lease, version, error, refusals, dead } => {
                 self.not_taken(state, &myself, lease, version, &error, refusals, dead).await;
             }
@@ -210,13 +215,22 @@ impl LeasesActor {
         self.advance(state, myself, id).await;
     }
 
-    async fn taken(&self, state: &mut LeasesState, id: LeaseId, version: u64) {
+    async fn taken(
+        &self,
+        state: &mut LeasesState,
+        myself: &ActorRef<LeasesMessage>,
+        id: LeaseId,
+        version: u64,
+    ) {
         let Some(lease) = state.open.get(&id) else { return };
         let Some(lease) = lease::taken(lease, version, self.context.now()) else { return };
         state.held.remove(&id);
         state.pass.delivered += 1;
         self.context.metrics.leases_delivered.inc();
-        self.store(state, Lane::Push, vec![Change { lease, entry: None }]).await;
+        let replaced = !lease.leftovers.is_empty();
+        if self.store(state, Lane::Push, vec![Change { lease, entry: None }]).await && replaced {
+            self.advance(state, myself, id).await;
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the members of one message")]
@@ -293,8 +307,8 @@ impl LeasesActor {
         state.busy.remove(&id);
         let Some(lease) = state.open.get(&id).cloned() else { return };
         match answer {
-            IssuerAnswer::Issued(Ok((credential, expires_at)), issuer) => {
-                self.issued(state, &lease, credential, expires_at, issuer).await;
+            IssuerAnswer::Issued(Ok(credential), issuer) => {
+                self.issued(state, &lease, credential, issuer).await;
             }
             IssuerAnswer::Released(Ok(())) => {
                 let row = lease::released(&lease);
@@ -304,6 +318,17 @@ impl LeasesActor {
                 }
                 return;
             }
+            IssuerAnswer::Discarded(Ok(()), gone) => {
+                let row = lease::discarded(&lease, &gone);
+                self.store(state, Lane::Push, vec![Change { lease: row, entry: None }]).await;
+            }
+            IssuerAnswer::Discarded(Err(error), _) if !lease.status.is_terminal() => {
+                self.not_discarded(state, lease, &error).await;
+                // Once more with the next pass, not at once.
+                return;
+            }
+            // The lease has ended meanwhile, and all of it is released now.
+            IssuerAnswer::Discarded(Err(_), _) => {}
             IssuerAnswer::Issued(Err(error), _) | IssuerAnswer::Released(Err(error)) => {
                 self.refused(state, &lease, &error).await;
             }
@@ -311,19 +336,16 @@ impl LeasesActor {
         self.advance(state, myself, id).await;
     }
 
-    async fn issued(
-        &self,
-        state: &mut LeasesState,
-        lease: &Lease,
-        credential: Credential,
-        expires_at: Timestamp,
-        issuer: String,
-    ) {
-        let Credential { value, vault_lease_id, metadata } = credential;
+    async fn issued(&self, state: &mut LeasesState, lease: &Lease, credential: Credential, issuer: String) {
+        let Credential { value, vault_lease_id, expires_at, metadata } = credential;
         let metadata = serde_json::Value::Object(metadata).to_string();
         let made = Issued { issuer, vault_lease_id, metadata, expires_at };
-        // Ended meanwhile: the value is dropped here, and the credential taken away with the next step.
-        let Some(row) = lease::issued(lease, self.context.now(), &made) else { return };
+        let Some(row) = lease::issued(lease, self.context.now(), &made) else {
+            // Ended meanwhile: the value is dropped here, and the credential taken away with the next step.
+            let row = lease::too_late(lease, &made);
+            self.store(state, Lane::Push, vec![Change { lease: row, entry: None }]).await;
+            return;
+        };
         let first = lease.status == LeaseStatus::Requested;
         let entry = Some((if first { ISSUED } else { RENEWED }, None));
         if !self.store(state, Lane::Push, vec![Change { lease: row.clone(), entry }]).await {
@@ -342,10 +364,25 @@ impl LeasesActor {
         self.offer(&row, LeaseWord::Issued, Some(value));
     }
 
-    async fn refused(&self, state: &mut LeasesState, lease: &Lease, error: &IssuerError) {
+    /// Counts and logs what an issuer did not do; gives the text for the row.
+    fn failed(&self, lease: &Lease, error: &IssuerError) -> String {
         self.context.metrics.lease_issuer_failures.inc();
         let text = printable(&error.to_string());
         warn!(lease = %lease.id, site = %lease.site_id, issuer = lease.issuer.as_deref(), error = %text, "issuer did not do it");
+        text
+    }
+
+    /// The lease is as good as before; its row says what is in the way.
+    async fn not_discarded(&self, state: &mut LeasesState, lease: Lease, error: &IssuerError) {
+        let text = self.failed(&lease, error);
+        if lease.last_error.as_ref() != Some(&text) {
+            let lease = Lease { last_error: Some(text), ..lease };
+            self.store(state, Lane::Push, vec![Change { lease, entry: None }]).await;
+        }
+    }
+
+    async fn refused(&self, state: &mut LeasesState, lease: &Lease, error: &IssuerError) {
+        let text = self.failed(lease, error);
         let now = self.context.now();
         let change = match error {
             IssuerError::Refused(_) if !lease.status.is_terminal() => {
@@ -383,7 +420,7 @@ impl LeasesActor {
                 Due::Change(change) => changes.push(*change),
                 Due::Call(step) => {
                     let is_issue = step == Step::Issue;
-                    if state.busy.len() < limits::BUSY_MAX && (!is_issue || issues < limits::ISSUED_MAX) {
+                    if !is_issue || issues < limits::ISSUED_MAX {
                         issues += usize::from(is_issue);
                         self.call(state, myself, id, step);
                     }
@@ -417,9 +454,7 @@ impl LeasesActor {
             match self.due(state, lease) {
                 Due::Nothing => return,
                 Due::Call(step) => {
-                    if state.busy.len() < limits::BUSY_MAX {
-                        self.call(state, myself, id, step);
-                    }
+                    self.call(state, myself, id, step);
                     return;
                 }
                 Due::Change(change) => {
@@ -448,7 +483,7 @@ impl LeasesActor {
                 Due::Change(Box::new(Change { lease, entry: None }))
             }
             Step::Wait => Due::Nothing,
-            step @ (Step::Issue | Step::Renew | Step::Release) => Due::Call(step),
+            step @ (Step::Issue | Step::Renew | Step::Release | Step::Discard) => Due::Call(step),
             Step::Expire => change(lease::expire(lease, now), EXPIRED),
             Step::GiveUp if served => {
                 let error = lease.last_error.as_deref().unwrap_or("the issuer did not answer");
@@ -470,29 +505,38 @@ impl LeasesActor {
         self.roster.find(site)
     }
 
-    /// Asks the issuer, beside the mailbox.
+    /// Asks the issuer, beside the mailbox. When it has enough to do already a later pass comes back to it.
     fn call(&self, state: &mut LeasesState, myself: &ActorRef<LeasesMessage>, id: LeaseId, step: Step) {
         let Some(lease) = state.open.get(&id) else { return };
-        state.next_call += 1;
-        let call = state.next_call;
         let issuers = &self.context.issuers;
         let issuer = match &lease.issuer {
             Some(name) => issuers.named(name),
             None => issuers.serving(lease.kind, &lease.backend_role),
         };
+        let name = issuer.as_ref().map_or_else(String::new, |issuer| issuer.name().to_owned());
+        if state.busy.values().filter(|busy| busy.issuer == name).count() >= limits::BUSY_MAX {
+            return;
+        }
         let asking = match (step, issuer) {
             (Step::Release, None) if lease.issuer.is_none() => Asking::Nobody,
-            (_, Some(issuer)) if step == Step::Release => Asking::Release(issuer, self.credential(id)),
+            (Step::Release, Some(issuer)) => {
+                Asking::Release(issuer, self.credential(id), lease::at_issuer(lease))
+            }
+            (Step::Discard, Some(issuer)) => Asking::Discard(issuer, lease.leftovers.clone()),
             (_, Some(issuer)) => Asking::Issue(issuer, Box::new(self.order(lease))),
             (_, None) => Asking::Missing(missing(lease), step),
         };
-        let (calls, myself) = (Arc::clone(&state.calls), myself.clone());
+        state.next_call += 1;
+        let call = state.next_call;
+        let calls =
+            state.calls.entry(name.clone()).or_insert_with(|| Semaphore::new(limits::CALLS_MAX).into());
+        let (calls, myself) = (Arc::clone(calls), myself.clone());
         let task = Tied::spawn(async move {
             let answer = asking.ask(&calls).await;
             // An actor that is gone starts from the store.
             let _ = myself.cast(LeasesMessage::Answered { lease: id, call, answer });
         });
-        state.busy.insert(id, Busy { call, since: Instant::now(), _task: task });
+        state.busy.insert(id, Busy { issuer: name, call, since: Instant::now(), _task: task });
     }
 
     fn credential(&self, lease: LeaseId) -> CredentialName {
@@ -512,6 +556,7 @@ impl LeasesActor {
             backend_role: lease.backend_role.clone(),
             kind: lease.kind,
             password: generate_token(&*self.context.entropy),
+            life: lease::life(lease),
             expires_at: self.context.now().after(lease::life(lease)),
         }
     }
@@ -663,7 +708,8 @@ enum Asking {
     /// The issuer is not configured.
     Missing(IssuerError, Step),
     Issue(Arc<dyn Issuer>, Box<Order>),
-    Release(Arc<dyn Issuer>, CredentialName),
+    Release(Arc<dyn Issuer>, CredentialName, Vec<String>),
+    Discard(Arc<dyn Issuer>, Vec<String>),
 }
 
 impl Asking {
@@ -678,16 +724,21 @@ impl Asking {
         match self {
             Self::Nobody => IssuerAnswer::Released(Ok(())),
             Self::Missing(error, Step::Release) => IssuerAnswer::Released(Err(error)),
+            Self::Missing(error, Step::Discard) => IssuerAnswer::Discarded(Err(error), Vec::new()),
             Self::Missing(error, _) => IssuerAnswer::Issued(Err(error), String::new()),
             Self::Issue(issuer, order) => {
                 let name = issuer.name().to_owned();
                 let made = tokio::time::timeout(limits::CALL_WAIT_MAX, issuer.issue(&order)).await;
-                let made = made.unwrap_or_else(|_| Err(late(&name)));
-                IssuerAnswer::Issued(made.map(|made| (made, order.expires_at)), name)
+                IssuerAnswer::Issued(made.unwrap_or_else(|_| Err(late(&name))), name)
             }
-            Self::Release(issuer, credential) => {
-                let done = tokio::time::timeout(limits::CALL_WAIT_MAX, issuer.revoke(&credential)).await;
+            Self::Release(issuer, credential, ids) => {
+                let done =
+                    tokio::time::timeout(limits::CALL_WAIT_MAX, issuer.revoke(&credential, &ids)).await;
                 IssuerAnswer::Released(done.unwrap_or_else(|_| Err(late(issuer.name()))))
+            }
+            Self::Discard(issuer, ids) => {
+                let done = tokio::time::timeout(limits::CALL_WAIT_MAX, issuer.discard(&ids)).await;
+                IssuerAnswer::Discarded(done.unwrap_or_else(|_| Err(late(issuer.name()))), ids)
             }
         }
     }

@@ -3,6 +3,8 @@
 //! The vendors' libraries log what they send and receive at their finest levels, values included. No log
 //! filter of an operator may bring that to light, so nothing is listening while they work.
 
+use std::time::Duration;
+
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
@@ -10,7 +12,7 @@ use hansa_model::limits::secrets as limits;
 use hansa_model::secrets::value::Mark;
 
 use crate::connect::Connector;
-use crate::driver::{Call, CallError, Driver, Found, ListPage, ReadVersion, Write, Written};
+use crate::driver::{Call, CallError, Driver, Found, Leased, Leaser, ListPage, ReadVersion, Write, Written};
 
 /// A driver with all three.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(crate) struct Bounded<D> {
     pub(crate) connector: Connector,
 }
 
-impl<D: Driver> Bounded<D> {
+impl<D> Bounded<D> {
     fn bound<'a, T: Send + 'a>(&'a self, call: Call<'a, T>) -> Call<'a, T> {
         Box::pin(self.connector.within(call).with_subscriber(NoSubscriber::new()))
     }
@@ -51,6 +53,16 @@ impl<D: Driver> Driver for Bounded<D> {
 
     fn write<'a>(&'a self, name: &'a str, write: Write<'a>) -> Call<'a, Written> {
         self.bound(self.driver.write(name, write))
+    }
+}
+
+impl<L: Leaser> Leaser for Bounded<L> {
+    fn lease<'a>(&'a self, path: &'a str, life: Duration) -> Call<'a, Leased> {
+        self.bound(self.driver.lease(path, life))
+    }
+
+    fn end<'a>(&'a self, lease_id: &'a str) -> Call<'a, ()> {
+        self.bound(self.driver.end(lease_id))
     }
 }
 

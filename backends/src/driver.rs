@@ -44,6 +44,31 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn write<'a>(&'a self, name: &'a str, write: Write<'a>) -> Call<'a, Written>;
 }
 
+/// One server that makes short-lived credentials and takes them away by itself at their end: a Vault's
+/// dynamic engines.
+///
+/// It logs in as a [`Driver`] does, and a call is one attempt within the configured time. A call that is
+/// dropped, or whose answer gets lost, may leave a credential behind that nobody knows: it ends with its time.
+pub trait Leaser: fmt::Debug + Send + Sync {
+    /// Makes one more credential, by what the engine answers at this path, such as `database/creds/reader`. It
+    /// lives as long as is asked for where the server allows that, else shorter.
+    fn lease<'a>(&'a self, path: &'a str, life: Duration) -> Call<'a, Leased>;
+
+    /// Takes a credential away; on return it opens nothing any more. One that is not there is taken away.
+    fn end<'a>(&'a self, lease_id: &'a str) -> Call<'a, ()>;
+}
+
+/// A credential that was made.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    /// What the server knows it by.
+    pub lease_id: String,
+    /// How long it lives for certain: never longer than the login that it hangs on.
+    pub life: Duration,
+    /// What the engine gives, a JSON object.
+    pub data: Secret<String>,
+}
+
 /// Which version to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadVersion<'a> {

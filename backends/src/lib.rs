@@ -3,7 +3,8 @@
 //! A [`Driver`] speaks to one configured store. It makes one attempt a call, within the configured time,
 //! and answers in our words ([`CallError`]); it knows no retry, no schedule, no breaker and no mapping: those
 //! belong to the backend's actor. What it receives is hostile until proven otherwise: sizes, counts and
-//! times are bounded, no redirect is followed, and the address that was checked is the one dialled.
+//! times are bounded, no redirect is followed, and the address that was checked is the one dialled. A
+//! [`Leaser`] is the same for credentials that a server makes and ends itself.
 //!
 //! [`Drivers`] is the seam: production opens the vendors' clients ([`VendorDrivers`]), a simulation its own.
 //! All of them speak through one connector, share one way to keep a login, and are bounded in time and silent
@@ -36,7 +37,7 @@ mod vendor;
 
 pub use connect::{Lookup, LookupCall, SystemLookup};
 pub use driver::{
-    Call, CallError, Driver, Drivers, Entry, Found, ListPage, Login, NoDrivers, OpenError, Opening,
-    ReadVersion, Write, Written,
+    Call, CallError, Driver, Drivers, Entry, Found, Leased, Leaser, ListPage, Login, NoDrivers, OpenError,
+    Opening, ReadVersion, Write, Written,
 };
 pub use vendor::{Ambient, VendorDrivers};

@@ -73,6 +73,11 @@ impl Session {
         self.since.elapsed()
     }
 
+    /// What is left of its life; none for ever.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        self.ticket.lease.map(|lease| lease.saturating_sub(self.age()))
+    }
+
     /// Past two thirds of its life.
     fn is_due(&self) -> bool {
         self.ticket.lease.is_some_and(|lease| self.age() >= lease.mul_f64(2.0 / 3.0))

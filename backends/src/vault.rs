@@ -1,12 +1,13 @@
-//! HashiCorp Vault and OpenBao: key-value engines of both versions.
+//! HashiCorp Vault and OpenBao: key-value engines of both versions, and engines that lease credentials.
 //!
 //! `vaultrs` knows what each call looks like; what it sends, and what comes back, goes through our connector
 //! (decision 0019). What it has no call for is an [`Asked`] of ours on the same way.
 
+mod leases;
 mod login;
 mod mounts;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustify::Endpoint;
@@ -28,7 +29,7 @@ use crate::connect::{Answer, Connector};
 use crate::driver::{
     Call, CallError, Driver, Entry, Found, ListPage, Login, OpenError, ReadVersion, Write, Written,
 };
-use crate::session::Sessions;
+use crate::session::{Session, Sessions};
 use crate::vendor::Ambient;
 
 /// One Vault.
@@ -69,19 +70,31 @@ impl Vault {
         endpoint: impl Fn() -> E + Send,
         bytes_max: usize,
     ) -> Result<Answer, CallError> {
+        self.call_in_session(endpoint, bytes_max).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, with the login that the answer belongs to.
+    async fn call_in_session<E: Endpoint>(
+        &self,
+        endpoint: impl Fn() -> E + Send,
+        bytes_max: usize,
+    ) -> Result<(Answer, Arc<Session>), CallError> {
         let session = self.sessions.session(&self.login).await?;
         let answer = self.wire.call(endpoint(), Some(&session.ticket.token), bytes_max).await?;
         if answer.status != 403 || !self.login.can_repeat() {
-            return Ok(answer);
+            return Ok((answer, session));
         }
-        let Some(session) = self.sessions.replace(&self.login, &session).await? else { return Ok(answer) };
+        let Some(other) = self.sessions.replace(&self.login, &session).await? else {
+            return Ok((answer, session));
+        };
+        let session = other;
         let answer = self.wire.call(endpoint(), Some(&session.ticket.token), bytes_max).await?;
         if answer.status == 403 {
             self.sessions.believe().await;
         } else {
             self.sessions.accepted().await;
         }
-        Ok(answer)
+        Ok((answer, session))
     }
 
     async fn read_kv1(&self, place: &Place, version: ReadVersion<'_>) -> Result<Found, CallError> {

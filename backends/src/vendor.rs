@@ -8,7 +8,7 @@ use hansa_model::secrets::backend::BackendConfig;
 
 use crate::bounded::Bounded;
 use crate::connect::{Connector, ConnectorOptions, Lookup, SystemLookup};
-use crate::driver::{Driver, Drivers, OpenError, Opening};
+use crate::driver::{Driver, Drivers, Leaser, OpenError, Opening};
 
 /// What a backend may take from the machine that the node runs on. It belongs to the node's operator, not to
 /// whoever configures a backend, so all of it is off by default.
@@ -34,24 +34,48 @@ impl VendorDrivers {
     pub fn new(rules: AddressRules) -> Self {
         Self { rules: Arc::new(rules), ambient: Ambient::default(), lookup: Arc::new(SystemLookup) }
     }
-}
 
-impl Drivers for VendorDrivers {
-    fn open(&self, opening: Opening) -> Result<Arc<dyn Driver>, OpenError> {
-        let encrypted = opening.config.endpoints().iter().all(|(_, endpoint)| endpoint.is_encrypted());
+    /// Opens a server that makes short-lived credentials: a Vault. Nothing is sent before its first call.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the other kinds have none.
+    pub fn open_leaser(&self, opening: &Opening) -> Result<Arc<dyn Leaser>, OpenError> {
+        let connector = self.connector(opening)?;
+        match &opening.config {
+            #[cfg(feature = "vault")]
+            BackendConfig::Vault(config) => {
+                let login = opening.login.as_ref();
+                let driver = crate::vault::Vault::open(config, login, &connector, &self.ambient)?;
+                Ok(Arc::new(Bounded { driver, connector }))
+            }
+            #[cfg(not(feature = "vault"))]
+            BackendConfig::Vault(_) => Err(OpenError::NotBuilt),
+            BackendConfig::Aws(_) | BackendConfig::Azure(_) | BackendConfig::Google(_) => {
+                Err(OpenError::NotAllowed("this type gives no short-lived credentials"))
+            }
+        }
+    }
+
+    fn connector(&self, opening: &Opening) -> Result<Connector, OpenError> {
         let verified = match &opening.config {
             BackendConfig::Vault(config) => config.tls_verify,
             BackendConfig::Aws(_) | BackendConfig::Azure(_) | BackendConfig::Google(_) => true,
         };
-        let connector = Connector::new(ConnectorOptions {
+        Connector::new(ConnectorOptions {
             rules: self.rules.clone(),
             lookup: self.lookup.clone(),
-            encrypted,
+            encrypted: opening.config.endpoints().iter().all(|(_, endpoint)| endpoint.is_encrypted()),
             verified,
             roots: opening.roots.clone(),
             timeout: opening.config.common().timeout,
             wall: opening.wall.clone(),
-        })?;
+        })
+    }
+}
+
+impl Drivers for VendorDrivers {
+    fn open(&self, opening: Opening) -> Result<Arc<dyn Driver>, OpenError> {
+        let connector = self.connector(&opening)?;
         let login = opening.login.as_ref();
         match &opening.config {
             #[cfg(feature = "vault")]

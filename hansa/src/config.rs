@@ -30,8 +30,8 @@ use crate::telemetry::LogFormat;
 
 pub use backends::{BackendsConfig, BackendsLayer};
 pub use connector::{Connector, ConnectorLayer, Way};
-pub(crate) use issuer::{BackendRole, PostgresqlIssuerConfig};
-pub use issuer::{LeaseIssuer, LeaseIssuerLayer, LeaseIssuerType};
+pub(crate) use issuer::{BackendRole, PostgresqlIssuerConfig, VaultIssuerConfig};
+pub use issuer::{LeaseIssuer, LeaseIssuerLayer, LeaseIssuerType, Names};
 pub use operators::{GrantLayer, IssuerLayer, OperatorsLayer};
 pub use transit::{Transit, TransitLayer, TransitLogin};
 pub use webhook::{WebhookLayer, WebhookTarget};
@@ -609,10 +609,13 @@ mod tests {
         assert!(transit.token_file.is_some() && transit.role_id_file.is_some());
         assert!(transit.secret_id_file.is_some() && transit.approle_mount.is_some());
         assert!(transit.namespace.is_some() && transit.ca_file.is_some());
-        let [issuer] = layer.lease_issuer.as_slice() else { panic!("one issuer is documented") };
+        let [issuer, vault] = layer.lease_issuer.as_slice() else { panic!("two issuers are documented") };
         assert!(issuer.kinds.is_some() && issuer.connection.is_some() && issuer.password_file.is_some());
         assert!(issuer.ca_file.is_some() && issuer.statement_timeout_seconds.is_some());
         assert!(!issuer.backend_roles.is_empty() && issuer.clone().resolve().is_ok());
+        assert!(vault.address.is_some() && vault.namespace.is_some() && vault.auth_method.is_some());
+        assert!(vault.auth_mount.is_some() && vault.login_file.is_some() && vault.mount.is_some());
+        assert!(vault.timeout_seconds.is_some() && vault.clone().resolve().is_ok());
         assert!(layer.tls.cert.is_some() && layer.tls.key.is_some());
         let FederationLayer { listen, advertise, enforce_signatures } = &layer.federation;
         assert!(listen.is_some() && advertise.is_some() && enforce_signatures.is_some());

@@ -223,7 +223,7 @@ async fn start_actors(
         entropy: Arc::new(SystemEntropy),
         http: tls::peer_http()?,
         connectors: Arc::new(connectors),
-        issuers: Issuers::new(issuer::open(&config.lease_issuers)?),
+        issuers: Issuers::new(issuer::open(&config.lease_issuers, &drivers(config))?),
         drivers: Arc::new(drivers(config)),
         compute: compute(),
         endpoint_seed: None,

@@ -167,4 +167,7 @@ pub struct Lease {
     pub tried_at: Option<Timestamp>,
     /// The issuer has nothing of it any more; only said of terminal leases.
     pub released: bool,
+    /// Credentials, as `vault_lease_id` names them, that a newer one has taken the place of or that came too
+    /// late, and that the issuer still has.
+    pub leftovers: Vec<String>,
 }

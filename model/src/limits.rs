@@ -335,11 +335,14 @@ pub mod lease {
     pub const RENEW_BEFORE: Duration = Duration::from_secs(90);
     /// Ended leases are kept for so long after their request (contract 7.2).
     pub const KEPT: Duration = Duration::from_secs(14 * 24 * 3_600);
+    /// Replaced credentials of a lease that the issuer still has, before they are taken away although the site
+    /// has not taken what replaced them. The waits until the fifth are longer than [`RENEW_BEFORE`].
+    pub const LEFTOVERS_MAX: usize = 5;
     /// Leases issued in one pass, oldest first (contract 10).
     pub const ISSUED_MAX: usize = 100;
-    /// Calls of issuers under way at once; a database takes a few connections of ours, not hundreds.
+    /// Calls of one issuer under way at once; a database takes a few connections of ours, not hundreds.
     pub const CALLS_MAX: usize = 8;
-    /// Leases whose issuer is being asked or waits for its turn. A pass leaves the others to the next one.
+    /// Leases of one issuer that is being asked, or will be. A pass leaves the others to the next one.
     pub const BUSY_MAX: usize = 256;
     /// Time for one call of an issuer. A database that is up answers in milliseconds.
     pub const CALL_WAIT_MAX: Duration = Duration::from_secs(15);

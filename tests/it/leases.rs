@@ -8,10 +8,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hansa_actors::issuer::{Issuer, Issuers};
+use hansa_backends::VendorDrivers;
 use hansa_model::SiteId;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
 use hansa_model::secret::hex;
+use hansa_model::secrets::address::AddressRules;
 use hansa_tests::{HttpSite, Postgres, TestNode, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -493,5 +495,7 @@ fn issuer_of(connection: &str, password_file: &Path, more: &str) -> Arc<dyn Issu
     );
     let layer: hansa::config::Layer = toml::from_str(&file).unwrap();
     let config = layer.resolve().unwrap();
-    hansa::issuer::open(&config.lease_issuers).unwrap().remove(0)
+    hansa::issuer::open(&config.lease_issuers, &VendorDrivers::new(AddressRules::default()))
+        .unwrap()
+        .remove(0)
 }

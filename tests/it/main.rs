@@ -47,6 +47,8 @@ mod leases;
 #[cfg(test)]
 mod leases_linked;
 #[cfg(test)]
+mod leases_vault;
+#[cfg(test)]
 mod lossy_link;
 #[cfg(test)]
 mod matrix;

@@ -19,10 +19,14 @@
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
+//! | [`DatabaseEngine`] | the two together: an OpenBao that makes users of a PostgreSQL |
+//! | [`Lessee`] | a linked site that is leased credentials, and what its hosts hold |
 //! | [`Schemathesis`] | a client that makes requests up from an OpenAPI document |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
+mod canary;
 mod cases;
+mod database_engine;
 mod dice;
 mod federation;
 mod hosts;
@@ -33,6 +37,7 @@ mod http_site;
 mod imitation;
 mod issuer;
 mod journal;
+mod lessee;
 mod moto;
 mod node;
 mod openbao;
@@ -48,7 +53,9 @@ mod stores;
 mod tools;
 mod waiting;
 
+pub use canary::seen_canaries;
 pub use cases::{Ask, hold_to, outcome, outcome_of};
+pub use database_engine::DatabaseEngine;
 pub use dice::Dice;
 pub use federation::{TestFederation, TestSite};
 pub use hosts::{host, host_id, rows_of};
@@ -59,6 +66,7 @@ pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECT
 pub use imitation::{AzureImitation, GoogleImitation};
 pub use issuer::{SigningKey, TestIssuer};
 pub use journal::Journal;
+pub use lessee::{LEASES, Lessee, delivered_lease, lease_named, request_lease, revoke_lease};
 pub use moto::AwsEmulator;
 pub use node::{TestClock, TestNode, all_scopes};
 pub use openbao::OpenBao;

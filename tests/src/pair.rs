@@ -36,9 +36,16 @@ impl TestPair {
     /// # Panics
     /// One does not start.
     pub async fn start_logging(filter: &str) -> Self {
+        Self::start_leasing(filter, "[[lease_issuer]]\nname = 'trial'\ntype = 'trial'\n").await
+    }
+
+    /// The same with a configuration of the coordinator's that names its issuers.
+    ///
+    /// # Panics
+    /// One does not start.
+    pub async fn start_leasing(filter: &str, issuer: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let journal = Journal::new(folder.path());
-        let issuer = "[[lease_issuer]]\nname = 'trial'\ntype = 'trial'\n";
         let mut processes = Vec::new();
         for (role, config) in [("coordinator", issuer), ("site", &journal.declaration())] {
             let own = folder.path().join(role);

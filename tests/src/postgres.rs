@@ -103,6 +103,11 @@ impl Postgres {
         (format!("host=127.0.0.1 port={port} user={ISSUER} dbname=postgres sslmode=require"), file)
     }
 
+    /// Port on loopback.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The authority of the server's certificate, PEM.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")

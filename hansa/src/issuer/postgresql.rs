@@ -146,6 +146,7 @@ impl PostgresqlIssuer {
         Ok(Credential {
             value: Secret::new(format!("{role}:{}", order.password.expose())),
             vault_lease_id: format!("{}/{role}", self.name),
+            expires_at: order.expires_at,
             metadata,
         })
     }
@@ -239,7 +240,7 @@ impl Issuer for PostgresqlIssuer {
         Box::pin(self.make(order))
     }
 
-    fn revoke<'a>(&'a self, name: &'a CredentialName) -> Issuing<'a, ()> {
+    fn revoke<'a>(&'a self, name: &'a CredentialName, _ids: &'a [String]) -> Issuing<'a, ()> {
         Box::pin(async move { self.drop_role(&role_name(name)).await })
     }
 

@@ -87,6 +87,8 @@ pub enum Step {
     Revoke,
     /// Ask the issuer to take the credential away.
     Release,
+    /// Ask the issuer to take away what newer credentials have replaced.
+    Discard,
 }
 
 /// Takes a request down. A life beyond the bounds becomes the nearest one allowed.
@@ -129,6 +131,7 @@ pub fn request(
         failures: 0,
         tried_at: None,
         released: false,
+        leftovers: Vec::new(),
     })
 }
 
@@ -155,6 +158,7 @@ pub fn step(lease: &Lease, now: Timestamp, served: bool, held: bool, jitter: u64
         LeaseStatus::Active if !served => Step::Revoke,
         LeaseStatus::Active if is_over(lease, now) => Step::Expire,
         LeaseStatus::Active if renewal_due(lease, now, held, rested) => Step::Renew,
+        LeaseStatus::Active if discard_due(lease) => Step::Discard,
         LeaseStatus::Failed | LeaseStatus::Revoked | LeaseStatus::Expired
             if !lease.released && rested(lease.failures) =>
         {
@@ -177,6 +181,13 @@ fn renewal_due(lease: &Lease, now: Timestamp, held: bool, rested: impl Fn(u32) -
     }
     // A value that nobody keeps any more cannot be delivered: there is nothing to wait for.
     !held || rested(lease.offers)
+}
+
+/// What was replaced goes once the site has what took its place, so that a host is never without. While the
+/// site is away the few that pile up go all the same: the one that it has ends by then.
+fn discard_due(lease: &Lease) -> bool {
+    let delivered = lease.delivered_at.is_some();
+    lease.leftovers.len() >= if delivered { 1 } else { limits::LEFTOVERS_MAX }
 }
 
 /// Whether an active lease's time is over.
@@ -212,8 +223,42 @@ pub fn issued(lease: &Lease, now: Timestamp, credential: &Issued) -> Option<Leas
         failures: 0,
         tried_at: Some(now),
         released: false,
+        leftovers: with_leftover(lease, lease.vault_lease_id.as_deref(), Some(&credential.vault_lease_id)),
         ..lease.clone()
     })
+}
+
+/// A credential was made for a lease that has ended meanwhile: the issuer is asked to take it away.
+pub fn too_late(lease: &Lease, credential: &Issued) -> Lease {
+    Lease {
+        issuer: Some(credential.issuer.clone()),
+        leftovers: with_leftover(lease, Some(&credential.vault_lease_id), lease.vault_lease_id.as_deref()),
+        released: false,
+        ..lease.clone()
+    }
+}
+
+/// The leftovers and one more, unless it is what stays. An issuer that gives a credential a new value in its
+/// place has none.
+fn with_leftover(lease: &Lease, gone: Option<&str>, stays: Option<&str>) -> Vec<String> {
+    let mut leftovers = lease.leftovers.clone();
+    leftovers.extend(gone.filter(|gone| Some(*gone) != stays).map(str::to_owned));
+    leftovers
+}
+
+/// Everything of the lease that the issuer may have.
+pub fn at_issuer(lease: &Lease) -> Vec<String> {
+    lease.vault_lease_id.iter().chain(&lease.leftovers).cloned().collect()
+}
+
+/// The issuer has taken these leftovers away.
+pub fn discarded(lease: &Lease, gone: &[String]) -> Lease {
+    let mut row = lease.clone();
+    row.leftovers.retain(|leftover| !gone.contains(leftover));
+    if row.failures == 0 && row.delivered_at.is_some() {
+        row.last_error = None;
+    }
+    row
 }
 
 /// The issuer could not be asked: the lease stays what it is and the call is made again after a wait.
@@ -303,7 +348,7 @@ pub fn not_taken(lease: &Lease, version: u64, error: &str, refusals: u32, dead: 
 /// The issuer has taken the credential away.
 pub fn released(lease: &Lease) -> Lease {
     let last_error = if lease.status == LeaseStatus::Revoked { None } else { lease.last_error.clone() };
-    Lease { released: true, failures: 0, last_error, ..lease.clone() }
+    Lease { released: true, failures: 0, last_error, leftovers: Vec::new(), ..lease.clone() }
 }
 
 /// What the site is to be told now, if anything.
@@ -457,6 +502,55 @@ mod tests {
         let back = issued(&expired, secs(1_802), &credential(secs(1_802), &expired)).unwrap();
 
         assert_eq!(back.status, LeaseStatus::Active);
+    }
+
+    fn renewed(lease: &Lease, id: &str) -> Lease {
+        let credential = Issued { vault_lease_id: id.to_owned(), ..credential(secs(1_710), lease) };
+        issued(lease, secs(1_710), &credential).unwrap()
+    }
+
+    #[test]
+    fn replaced_credential_is_discarded_once_the_site_has_the_new_one() {
+        let delivered = taken(&active(), 1, secs(1)).unwrap();
+
+        let lease = renewed(&delivered, "second");
+        assert_eq!(lease.leftovers, ["trial/dynamic/1"]);
+        assert_eq!(step(&lease, secs(1_711), true, true, 0), Step::Wait, "the host works with it");
+        let lease = taken(&lease, 2, secs(1_712)).unwrap();
+        assert_eq!(step(&lease, secs(1_712), true, false, 0), Step::Discard);
+
+        let tidy = discarded(&lease, &lease.leftovers);
+        assert_eq!(step(&tidy, secs(1_713), true, false, 0), Step::Wait);
+        assert_eq!(at_issuer(&tidy), ["second"]);
+        let kept = renewed(&delivered, "trial/dynamic/1");
+        assert!(kept.leftovers.is_empty(), "a new value in the old one's place leaves nothing");
+    }
+
+    #[test]
+    fn credentials_that_nobody_takes_do_not_pile_up() {
+        let mut lease = taken(&active(), 1, secs(1)).unwrap();
+        for number in 1..=limits::LEFTOVERS_MAX {
+            assert_ne!(step(&lease, secs(1_711), true, true, 0), Step::Discard, "{number}");
+            lease = renewed(&lease, &format!("renewed-{number}"));
+        }
+
+        assert_eq!(step(&lease, secs(1_711), true, true, 0), Step::Discard);
+        let waits: Duration = (1..).take(limits::LEFTOVERS_MAX - 1).map(|offers| entry_wait(offers, 0)).sum();
+        assert!(waits > limits::RENEW_BEFORE, "what the site has has ended by then: {waits:?}");
+    }
+
+    #[test]
+    fn credential_that_comes_after_the_end_is_taken_away() {
+        let revoked = released(&revoke(&requested(None), secs(1)).unwrap());
+        let lease = too_late(&revoked, &credential(secs(2), &revoked));
+
+        assert!(is_open(&lease));
+        assert_eq!(step(&lease, secs(2), true, false, 0), Step::Release);
+        assert_eq!(at_issuer(&lease), ["trial/dynamic/1"]);
+        assert!(
+            at_issuer(&released(&lease)).is_empty()
+                && !is_open(&taken(&released(&lease), 1, secs(3)).unwrap())
+        );
     }
 
     #[test]

@@ -620,5 +620,6 @@ fn lease(site_id: SiteId) -> Lease {
         failures: 5,
         tried_at: at(64),
         released: false,
+        leftovers: vec!["orders/dynamic/0".to_owned()],
     }
 }

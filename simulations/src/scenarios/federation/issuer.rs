@@ -65,12 +65,13 @@ impl Issuer for WorldIssuer {
             Ok(Credential {
                 value: Secret::new(format!("{}:{}", order.name.label(), order.password.expose())),
                 vault_lease_id: format!("world/{id}"),
+                expires_at: end,
                 metadata: Map::new(),
             })
         })
     }
 
-    fn revoke<'a>(&'a self, name: &'a CredentialName) -> Issuing<'a, ()> {
+    fn revoke<'a>(&'a self, name: &'a CredentialName, _ids: &'a [String]) -> Issuing<'a, ()> {
         Box::pin(async move {
             let id = name.lease;
             self.env.observer.event(&format!("is asked to revoke {id}"));
