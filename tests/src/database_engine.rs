@@ -64,6 +64,9 @@ impl DatabaseEngine {
         }
         self.allow(&["sys/leases/renew", "sys/leases/revoke"]).await;
         let (role_id, secret_id) = bao.approle("hansa", &["leases"]).await;
+        // The default policy allows renewals; what hansa needs is to stand in its own.
+        let own = json!({"token_policies": ["leases"], "token_no_default_policy": true});
+        bao.write("auth/approle/role/hansa", &own).await;
         let login = json!({"role_id": role_id, "secret_id": secret_id}).to_string();
         std::fs::write(self.login_file(), login).expect("a file for the login");
     }
