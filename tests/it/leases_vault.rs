@@ -104,7 +104,10 @@ async fn expired_credential_is_taken_away_at_the_database() {
     })
     .await;
     eventually("the database refuses", async || (!engine.opens(&credential).await).then_some(())).await;
-    assert_eq!(engine.rest_of(&lease["vault_lease_id"]).await, None);
+    eventually("the lease has ended", async || {
+        engine.rest_of(&lease["vault_lease_id"]).await.is_none().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
