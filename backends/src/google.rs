@@ -71,8 +71,8 @@ impl Google {
         // Answers name the project by its number: only the ends are compared.
         let mut ends = found.name.rsplit('/');
         let (number, of) = (ends.next().unwrap_or_default(), ends.nth(1).unwrap_or_default());
-        let version: Option<u64> = number.parse().ok();
-        if of != name || version.is_none() {
+        let counted: Option<u64> = number.parse().ok();
+        if of != name || counted.is_none() {
             return Err(CallError::BadAnswer { reason: "it answers another secret than was asked for" });
         }
         let payload = found.payload.ok_or(CallError::BadAnswer { reason: "it answers no value" })?;
@@ -83,9 +83,9 @@ impl Google {
         };
         let secret = RemoteSecret {
             value,
-            version,
+            version: counted,
             backend_version: Some(number.to_owned()),
-            mark: None,
+            mark: matches!(version, ReadVersion::Current).then(|| Mark(number.to_owned())),
             created_at: None,
             updated_at: None,
             expires_at: None,
@@ -124,7 +124,8 @@ impl Google {
         let listed = call.set_page_size(1).set_filter("state:ENABLED").send().await.map_err(failure)?;
         let newest = listed.versions.first().ok_or(CallError::NotFound)?;
         let number = newest.name.rsplit('/').next().unwrap_or_default();
-        Ok(Some(Mark(format!("{number}@{}", newest.etag))))
+        // A version's value never changes, and its number is all of the mark that a read brings along.
+        Ok(Some(Mark(number.to_owned())))
     }
 
     async fn write_value(&self, name: &str, write: Write<'_>) -> Result<Written, CallError> {
@@ -150,7 +151,7 @@ impl Google {
             written => written?,
         };
         let number = written.name.rsplit('/').next().and_then(|number| number.parse().ok());
-        let mark = number.map(|number: u64| Mark(format!("{number}@{}", written.etag)));
+        let mark = number.map(|number: u64| Mark(number.to_string()));
         Ok(Written { version: number, mark })
     }
 }

@@ -7,6 +7,7 @@ mod leases;
 mod login;
 mod mounts;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -139,15 +140,16 @@ impl Vault {
         let read: Kv2Read<'_> = inner(envelope.data)?.ok_or(CallError::NotFound)?;
         let gone = if number.is_some() { CallError::VersionNotFound } else { CallError::NotFound };
         let value = object(read.data)?.ok_or(gone)?;
+        let mark = number.is_none().then(|| read.metadata.state.mark(read.metadata.version));
         let secret = RemoteSecret {
             value,
             version: Some(read.metadata.version),
             backend_version: Some(read.metadata.version.to_string()),
-            mark: None,
-            created_at: read.metadata.created_time.parse().ok(),
+            mark,
+            created_at: read.metadata.state.created_time.parse().ok(),
             updated_at: None,
             // A version that is to be deleted later says when.
-            expires_at: read.metadata.deletion_time.parse().ok(),
+            expires_at: read.metadata.state.deletion_time.parse().ok(),
         };
         Ok(Found { secret, status: answer.status })
     }
@@ -284,7 +286,8 @@ impl Driver for Vault {
                 KvVersion::One => Ok(None),
                 KvVersion::Two => {
                     let metadata = self.metadata(&place).await?;
-                    Ok(Some(Mark(format!("{}@{}", metadata.current_version, metadata.updated_time))))
+                    let state = metadata.versions.get(&metadata.current_version);
+                    Ok(state.map(|state| state.mark(metadata.current_version)))
                 }
             }
         })
@@ -398,16 +401,35 @@ struct Kv2Read<'a> {
 #[derive(Deserialize)]
 struct Kv2ReadMetadata {
     version: u64,
-    #[serde(default)]
-    created_time: String,
-    #[serde(default)]
-    deletion_time: String,
+    #[serde(flatten)]
+    state: Kv2State,
 }
 
 #[derive(Deserialize)]
 struct Kv2Metadata {
     current_version: u64,
-    updated_time: String,
+    #[serde(default)]
+    versions: BTreeMap<u64, Kv2State>,
+}
+
+/// What reads and metadata say alike about a version.
+#[derive(Deserialize)]
+struct Kv2State {
+    #[serde(default)]
+    created_time: String,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+impl Kv2State {
+    /// A version's value never changes, only whether it is given. A value that was read brings its mark along,
+    /// so that the next sync asks for metadata alone.
+    fn mark(&self, version: u64) -> Mark {
+        let state = if self.destroyed { "destroyed" } else { &self.deletion_time };
+        Mark(format!("{version}@{}@{state}", self.created_time))
+    }
 }
 
 #[derive(Deserialize)]

@@ -205,9 +205,11 @@ async fn mark_tells_every_change_of_what_can_be_read() {
     let first = store.mark("db").await.unwrap();
     google.put(None, "db", b"two");
     let second = store.mark("db").await.unwrap();
+    let found = read(&store, "db").await.unwrap();
     google.end("db", 2, false);
 
     assert_ne!(first, second);
+    assert_eq!(found.secret.mark, second, "a read brings the mark along");
     assert_eq!(store.mark("db").await.unwrap(), first, "the newest that is enabled");
     google.end("db", 1, true);
     assert_eq!(store.mark("db").await, Err(CallError::NotFound));

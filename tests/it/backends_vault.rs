@@ -246,10 +246,19 @@ async fn mark_tells_every_change_of_a_secret() {
 
     let first = store.mark("secret/data/app/db").await.unwrap();
     assert_eq!(store.mark("secret/data/app/db").await.unwrap(), first);
+    let found = read(&store, "secret/data/app/db").await.unwrap();
+    assert_eq!(found.secret.mark, first, "a read brings the mark along");
     bao.write("secret/data/app/db", &json!({"data": {"password": "new"}})).await;
+    let second = store.mark("secret/data/app/db").await.unwrap();
+    bao.call(Method::DELETE, "secret/data/app/db", None).await;
+    let deleted = store.mark("secret/data/app/db").await.unwrap();
+    bao.write("secret/destroy/app/db", &json!({"versions": [3]})).await;
+    let destroyed = store.mark("secret/data/app/db").await.unwrap();
 
     assert!(first.is_some());
-    assert_ne!(store.mark("secret/data/app/db").await.unwrap(), first);
+    assert_ne!(first, second);
+    assert_ne!(second, deleted);
+    assert_ne!(deleted, destroyed);
     assert_eq!(store.mark("secret/data/none").await, Err(CallError::NotFound));
     assert_eq!(store.mark("kv1/shop/db").await.unwrap(), None);
 }

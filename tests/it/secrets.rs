@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
-use hansa_tests::{Api, OpenBao, TestNode, eventually};
+use hansa_tests::{Api, OpenBao, ScriptedServer, TestNode, eventually};
 use serde_json::{Value, json};
 
 const LOGIN: &str = "infra/bao/login";
@@ -263,6 +263,33 @@ async fn synced_copies_answer_when_the_backend_is_gone_and_after_a_restart() {
     assert_eq!(status["status"], "unhealthy", "{status}");
     let written = api.put("/v1/secrets/external/bao/s2", &json!({"data": {}})).await;
     refusal(&written, 403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sync_asks_for_no_value_that_has_not_changed() {
+    let bao = OpenBao::start().await;
+    for number in 0..3 {
+        bao.write(&format!("secret/data/prod/s{number}"), &json!({"data": {"n": number}})).await;
+    }
+    let front = ScriptedServer::before(bao.url()).await;
+    let node = node_for(&bao).await;
+    let api = node.api();
+    let mut body = backend(&bao, "bao", "sync", "external/bao/**", "secret/data/prod/**");
+    body["config"]["endpoint"] = front.url().into();
+    let id = create(&api, &body).await;
+    let asked = |kind: &str| {
+        let below = format!("/v1/secret/{kind}/prod/s");
+        front.requests().iter().filter(|request| request.path.starts_with(&below)).count()
+    };
+    sync(&api, &id, &json!({})).await;
+    bao.write("secret/data/prod/s2", &json!({"data": {"n": 22}})).await;
+    let (values, metadata) = (asked("data"), asked("metadata"));
+
+    sync(&api, &id, &json!({})).await;
+
+    assert_eq!((values, asked("data")), (3, 4), "only the one that has changed");
+    assert_eq!(asked("metadata") - metadata, 3, "one call a secret");
+    assert_eq!(api.get("/v1/secrets/external/bao/s2").await.ok()["data"], json!({"n": 22}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
