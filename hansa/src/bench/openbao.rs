@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::failed;
 use super::http::Connection;
+use super::process::processor_time;
 use crate::cli::failure::{Exit, Failure};
 
 /// Time for it to start, or to become the leader of itself.
@@ -140,6 +141,11 @@ impl OpenBao {
             }
         }
         Ok(asked)
+    }
+
+    /// Processor time of the process so far.
+    pub(super) fn processor_time(&self) -> Duration {
+        processor_time(&self.child)
     }
 
     /// Ends it.

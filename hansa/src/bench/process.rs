@@ -81,6 +81,11 @@ impl NodeProcess {
         self.child.kill().await.map_err(|error| failed(&error))
     }
 
+    /// Processor time of the process so far.
+    pub(super) fn processor_time(&self) -> Duration {
+        processor_time(&self.child)
+    }
+
     /// Memory of the process that is in RAM now, in bytes.
     pub(super) fn resident_bytes(&self) -> u64 {
         let status =
@@ -89,4 +94,17 @@ impl NodeProcess {
         let kib = line.and_then(|line| line.split_ascii_whitespace().nth(1)).and_then(|kib| kib.parse().ok());
         kib.unwrap_or(0_u64) * 1024
     }
+}
+
+/// Ticks of a second in which Linux counts processor time for programs, on every machine.
+const TICKS: u64 = 100;
+
+/// Processor time of a child so far, all its threads together; other work on the machine is not in it.
+pub(super) fn processor_time(child: &Child) -> Duration {
+    let stat = child.id().and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok());
+    // The program's name, in parentheses, may hold anything; ten fields behind the state follow the two.
+    let fields = stat.as_deref().and_then(|stat| stat.rsplit_once(')')).map_or("", |(_, fields)| fields);
+    let ticks =
+        fields.split_ascii_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 1_000 / TICKS)
 }

@@ -113,7 +113,7 @@ impl Moto {
             })?;
         let url = format!("http://127.0.0.1:{port}");
         let started = Instant::now();
-        while list(&url, None).await.is_err() {
+        while page(&url, None).await.is_err() {
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(wrong(format!("{} ended with {status}", shown(program))));
             }
@@ -131,11 +131,10 @@ impl Moto {
         for writer in 0..FILLING {
             let url = self.url.clone();
             writers.spawn(async move {
-                let mut connection = Connection::open_as(&url, AUTHORIZATION).await?;
                 for number in (writer..count).step_by(FILLING) {
                     let name = format!("fleet/{}", name(number));
                     let body = json!({"Name": name, "SecretString": value(number).to_string()});
-                    operation(&mut connection, "CreateSecret", &body).await?;
+                    operation(&url, "CreateSecret", &body).await?;
                 }
                 Ok(())
             });
@@ -152,9 +151,8 @@ impl Moto {
 async fn by_hand(relay: &Relay, secrets: u64) -> Result<Duration, Failure> {
     let begun = Instant::now();
     let (mut token, mut listed) = (None, 0);
-    let mut connection = Connection::open_as(&relay.url, AUTHORIZATION).await?;
     loop {
-        let page = page(&mut connection, token.as_deref()).await?;
+        let page = page(&relay.url, token.as_deref()).await?;
         listed += page["SecretList"].as_array().map_or(0, Vec::len) as u64;
         match page["NextToken"].as_str() {
             Some(next) => token = Some(next.to_owned()),
@@ -168,19 +166,17 @@ async fn by_hand(relay: &Relay, secrets: u64) -> Result<Duration, Failure> {
     }
 }
 
-async fn list(url: &str, token: Option<&str>) -> Result<Value, Failure> {
-    page(&mut Connection::open_as(url, AUTHORIZATION).await?, token).await
-}
-
-async fn page(connection: &mut Connection, token: Option<&str>) -> Result<Value, Failure> {
+async fn page(url: &str, token: Option<&str>) -> Result<Value, Failure> {
     let mut body = json!({"MaxResults": PAGE, "Filters": [{"Key": "name", "Values": ["fleet/"]}]});
     if let Some(token) = token {
         body["NextToken"] = token.into();
     }
-    operation(connection, "ListSecrets", &body).await
+    operation(url, "ListSecrets", &body).await
 }
 
-async fn operation(connection: &mut Connection, operation: &str, body: &Value) -> Result<Value, Failure> {
+/// One call over a connection of its own: the emulator closes each after its answer.
+async fn operation(url: &str, operation: &str, body: &Value) -> Result<Value, Failure> {
+    let mut connection = Connection::open_as(url, AUTHORIZATION).await?;
     let target = format!("secretsmanager.{operation}");
     let answer = connection.post_with("/", &[("x-amz-target", &target)], body).await?;
     serde_json::from_slice(&answer).map_err(|error| failed(&error))

@@ -31,6 +31,8 @@ struct Round {
     rate: f64,
     p50: f64,
     p99: f64,
+    /// Of node and OpenBao together, for each read: a proxied one costs both.
+    processor: f64,
 }
 
 pub(super) async fn run(plan: &Plan, bench: &Bench) -> Result<Vec<Value>, Failure> {
@@ -57,11 +59,15 @@ pub(super) async fn run(plan: &Plan, bench: &Bench) -> Result<Vec<Value>, Failur
             if !side.audited {
                 bench.bao.audit(false).await?;
             }
+            let before = bench.node.processor_time() + bench.bao.processor_time();
             let measured = side.round(plan.stretch).await;
+            let spent = bench.node.processor_time() + bench.bao.processor_time() - before;
             if !side.audited {
                 bench.bao.audit(true).await?;
             }
-            side.rounds.push(measured?);
+            let (mut round, reads) = measured?;
+            round.processor = spent.as_secs_f64() * 1e6 / reads.max(1) as f64;
+            side.rounds.push(round);
         }
     }
     let audited = sides.iter().position(|side| side.what.contains("file audit device")).unwrap_or_default();
@@ -78,6 +84,7 @@ fn figure(sides: &[Side], index: usize, audited: usize) -> Value {
         "reads_per_second": middle(|round| round.rate).round(),
         "p50_ms": round(middle(|round| round.p50)),
         "p99_ms": round(middle(|round| round.p99)),
+        "servers_processor_us": middle(|round| round.processor).round(),
         "times_openbao_with_audit": round(median(&mut ratios)),
         "rounds": ROUNDS,
     })
@@ -108,7 +115,8 @@ impl Side {
         Ok(())
     }
 
-    async fn round(&self, stretch: Duration) -> Result<Round, Failure> {
+    /// One stretch; its figures but for the processor's, and how many reads they are of.
+    async fn round(&self, stretch: Duration) -> Result<(Round, usize), Failure> {
         let mut connections = Vec::new();
         for _ in 0..CLIENTS {
             connections.push(Connection::open(&self.url, &self.token).await?);
@@ -134,6 +142,6 @@ impl Side {
         let mut times = all(clients).await?.concat();
         let rate = times.len() as f64 / started.elapsed().as_secs_f64();
         let (p50, p99) = quantiles(&mut times);
-        Ok(Round { rate, p50, p99 })
+        Ok((Round { rate, p50, p99, processor: 0.0 }, times.len()))
     }
 }
