@@ -31,8 +31,14 @@ pub(crate) struct VaultIssuer {
     login_file: Option<PathBuf>,
     roots: Option<String>,
     drivers: VendorDrivers,
-    /// Logged in with what the file held.
-    current: Mutex<Option<(Option<Secret<String>>, Arc<dyn Leaser>)>>,
+    current: Mutex<Option<Current>>,
+}
+
+/// The server, and what the file held when it was opened.
+#[derive(Debug)]
+struct Current {
+    login: Option<Secret<String>>,
+    leaser: Arc<dyn Leaser>,
 }
 
 /// What a database engine gives.
@@ -69,10 +75,10 @@ impl VaultIssuer {
             None => None,
         };
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, leaser)) = &*current
-            && *known == login
+        if let Some(known) = &*current
+            && known.login == login
         {
-            return Ok(Arc::clone(leaser));
+            return Ok(Arc::clone(&known.leaser));
         }
         let opening = Opening {
             config: self.backend.clone(),
@@ -85,7 +91,7 @@ impl VaultIssuer {
             .drivers
             .open_leaser(&opening)
             .map_err(|error| unavailable(format!("{error}: see its [[lease_issuer]]")))?;
-        *current = Some((login, Arc::clone(&leaser)));
+        *current = Some(Current { login, leaser: Arc::clone(&leaser) });
         Ok(leaser)
     }
 
