@@ -50,7 +50,7 @@ pub use disk::{DirDisk, Disk, RawFile};
 pub use error::{BackupError, CommitError, OpenError, ReadError, Retry};
 pub use read::{Entries, Order, ReadView};
 pub use seal::RootKey;
-pub use writer::{Driver, Turns};
+pub use writer::Driver;
 
 use engine::Engine;
 use error::Fault;
@@ -74,8 +74,6 @@ pub struct StoreConfig {
     /// Length of the file up to which a start after a crash walks it, so that commits need not note which
     /// pages are free. Default 16 MiB. See decision 0018.
     pub walk_bytes_max: u64,
-    /// Stores that share it commit a few at a time; none for a store that has its machine to itself.
-    pub turns: Option<Turns>,
     /// Called once when a sync has failed or the writer has panicked, with what happened. It should end the
     /// process: nobody knows what is on the disk until it is opened again. Default: log and abort.
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
@@ -89,7 +87,6 @@ impl Default for StoreConfig {
             commit_batches_max: limits::actor::COMMIT_BATCHES_MAX,
             reserve_bytes: 64 * 1024 * 1024,
             walk_bytes_max: limits::actor::REPAIR_WALK_BYTES_MAX,
-            turns: None,
             on_fatal: Arc::new(|what| {
                 tracing::error!(what, "the node stops, so that a restart finds out what is on the disk");
                 std::process::abort();
@@ -106,7 +103,6 @@ impl std::fmt::Debug for StoreConfig {
             .field("commit_batches_max", &self.commit_batches_max)
             .field("reserve_bytes", &self.reserve_bytes)
             .field("walk_bytes_max", &self.walk_bytes_max)
-            .field("turns", &self.turns)
             .finish_non_exhaustive()
     }
 }
@@ -157,9 +153,8 @@ impl Store {
         let (senders, queues) = writer::queues(limits::actor::WRITER_QUEUE_MAX);
         let limits =
             GroupLimits { bytes_max: config.commit_bytes_max, batches_max: config.commit_batches_max };
-        let turns = config.turns.clone();
         let engine = Engine::new(config, disk, hold, Arc::clone(&current), counters);
-        writer::start(&driver, engine, queues, limits, turns)?;
+        writer::start(&driver, engine, queues, limits)?;
         Ok(Self { senders, current, sealer: Arc::new(sealer), driver })
     }
 

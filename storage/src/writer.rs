@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::{Batch, Lane};
 use crate::engine::{Engine, Verdict};
@@ -50,19 +50,6 @@ impl Driver {
                 answer.await.map_err(std::io::Error::other)
             }
         }
-    }
-}
-
-/// Turns that the writers of several stores take at committing. Cheap to clone; clones are the same turns.
-///
-/// For a process that plays many nodes: a thousand writers that wake at once mostly wake each other.
-#[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
-
-impl Turns {
-    /// So many commits at a time, at least one; in the order in which they were asked for.
-    pub fn new(at_once: usize) -> Self {
-        Self(Arc::new(Semaphore::new(at_once.max(1))))
     }
 }
 
@@ -198,7 +185,6 @@ pub(crate) fn start(
     engine: Engine,
     queues: Queues,
     limits: GroupLimits,
-    turns: Option<Turns>,
 ) -> std::io::Result<()> {
     match driver {
         Driver::Thread => {
@@ -206,10 +192,10 @@ pub(crate) fn start(
             let runtime = tokio::runtime::Builder::new_current_thread().build()?;
             std::thread::Builder::new()
                 .name("hansa-writer".to_owned())
-                .spawn(move || runtime.block_on(run(engine, queues, limits, turns, None)))?;
+                .spawn(move || runtime.block_on(run(engine, queues, limits, None)))?;
         }
         Driver::Inline { latency } => {
-            drop(tokio::spawn(run(engine, queues, limits, turns, Some(Arc::clone(latency)))));
+            drop(tokio::spawn(run(engine, queues, limits, Some(Arc::clone(latency)))));
         }
     }
     Ok(())
@@ -219,20 +205,13 @@ async fn run(
     mut engine: Engine,
     mut queues: Queues,
     limits: GroupLimits,
-    turns: Option<Turns>,
     latency: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 ) {
     let _alarm = Alarm(engine.on_fatal());
     let mut stopped = None;
     while let Some(requests) = queues.group(limits, &mut stopped).await {
         let group: Vec<_> = requests.iter().map(|request| (request.lane, &request.batch)).collect();
-        let verdicts = {
-            let _turn = match &turns {
-                Some(Turns(turns)) => turns.acquire().await.ok(),
-                None => None,
-            };
-            engine.commit(&group)
-        };
+        let verdicts = engine.commit(&group);
         if let Some(latency) = &latency {
             tokio::time::sleep(latency()).await;
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hansa_actors::{Echo, EnrollRequest, Federation, Node, NodeConfig, NodeEnv};
 use hansa_model::enrollment::Role;
 use hansa_model::{Secret, WallClock as _};
-use hansa_storage::{DirDisk, Driver, RootKey, Store, StoreConfig, Turns};
+use hansa_storage::{DirDisk, Driver, RootKey, Store, StoreConfig};
 use hansa_transport::TlsCertificate;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -30,8 +30,6 @@ use crate::system::{SystemClock, SystemEntropy, compute};
 
 /// Sites that start and join side by side; more would only wait for the disk.
 const JOINING: usize = 16;
-/// Sites that commit side by side. On machines of their own they would not wake each other either.
-const COMMITTING: usize = 12;
 /// Time for a thousand sites to join.
 const READY_WAIT_MAX: Duration = Duration::from_secs(600);
 
@@ -96,7 +94,6 @@ pub(super) async fn play(coordinator_dir: &Path, folder: &Path, sites: u64) -> R
         certificate: TlsCertificate::generate("crowd.example.com", SystemClock.now(), &SystemEntropy)
             .map_err(|error| failed(&error))?,
         folder: folder.to_owned(),
-        commits: Turns::new(COMMITTING),
     });
     let turns = Arc::new(Semaphore::new(JOINING));
     let mut joining = JoinSet::new();
@@ -123,7 +120,6 @@ struct Target {
     quic: String,
     certificate: TlsCertificate,
     folder: PathBuf,
-    commits: Turns,
 }
 
 impl Target {
@@ -133,11 +129,7 @@ impl Target {
         let disk = DirDisk::new(&data_dir).map_err(|error| failed(&error))?;
         let key =
             RootKey::load_or_create(&data_dir.join("root.key"), &SystemEntropy).map_err(|e| failed(&e))?;
-        let config = StoreConfig {
-            cache_bytes: 1024 * 1024,
-            turns: Some(self.commits.clone()),
-            ..StoreConfig::default()
-        };
+        let config = StoreConfig { cache_bytes: 1024 * 1024, ..StoreConfig::default() };
         let store = Store::open(config, Arc::new(disk), Driver::Thread, &key, Arc::new(SystemEntropy))
             .map_err(|error| failed(&error))?;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| failed(&error))?;
