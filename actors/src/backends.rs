@@ -9,12 +9,16 @@
 //! The registry's actor owns every change of configuration; its board is a published cache, so finding
 //! the backend of a path asks no mailbox. A backend's own actor is in `member`.
 
+mod conflicts;
 pub mod error;
 mod fetch;
 mod member;
 mod registry;
 mod rows;
+mod sweep;
 mod sync;
+mod tenants;
+mod write_through;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,20 +28,22 @@ use hansa_backends::Drivers;
 use hansa_model::secrets::backend::BackendConfig;
 use hansa_model::secrets::id::{BackendId, TenantId};
 use hansa_model::secrets::mapping::Mapping;
+use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::policy::PathPolicy;
 use hansa_model::secrets::routes::Routes;
-use hansa_model::secrets::row::{Backend, SyncState};
+use hansa_model::secrets::row::{Backend, Leaving, Mode, SecretRow, SyncState};
 use hansa_model::secrets::tenant::Tenant;
 
 use crate::context::Context;
 use crate::supervision::Handle;
 
+pub(crate) use conflicts::{Resolution, every_conflict};
 pub(crate) use fetch::{Fetched, VersionKey};
 pub(crate) use member::{BackendMessage, ConnectionView};
 pub use registry::{BackendPatch, NewBackend, PolicyDraft};
-pub(crate) use registry::{BackendsActor, BackendsMessage, every_conflict, forget, rehearse};
-pub(crate) use rows::{add_version, new_row, type_of};
-pub(crate) use sync::{Resolution, WriteThrough, store_written};
+pub(crate) use registry::{BackendsActor, BackendsMessage, rehearse};
+pub(crate) use rows::{add_version, forget, forget_versions, new_row, page_below, type_of, value_key};
+pub(crate) use write_through::{WriteThrough, store_written};
 
 /// What the rest of the node sees of the backends. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,6 +59,40 @@ pub(crate) struct Backends {
 pub(crate) struct Board {
     pub(crate) tenants: BTreeMap<TenantId, Arc<TenantBoard>>,
     pub(crate) members: BTreeMap<BackendId, Member>,
+    /// Backends that were removed, as long as there may be copies of theirs.
+    pub(crate) leaving: BTreeMap<BackendId, (TenantId, Leaving)>,
+}
+
+/// What a stored secret counts as, by what is published now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// This node's own.
+    Own,
+    /// A copy of the backend that its path leads to.
+    Copy,
+    /// A copy whose path leads elsewhere by now: as if it were not there, until it is swept away.
+    Orphan,
+}
+
+impl Board {
+    /// What a row counts as. Copies are served only as what they are: those of a backend that went, or whose
+    /// mappings no longer lead to them, do not turn into secrets of this node.
+    pub(crate) fn standing(&self, tenant: &str, path: &SecretPath, row: &SecretRow) -> Standing {
+        let Some(copy) = &row.copy else { return Standing::Own };
+        let tenant = tenant.parse().ok().and_then(|id: TenantId| self.tenants.get(&id));
+        let backend = tenant.and_then(|tenant| tenant.routes.route(path)).map(|route| route.backend);
+        let member = backend.and_then(|id| self.members.get(&id));
+        let leads_there =
+            member.is_some_and(|member| member.row.id == copy.backend && member.row.mode == Mode::Sync);
+        let kept = self.leaving.get(&copy.backend).is_some_and(|(_, leaving)| *leaving == Leaving::Keep);
+        if leads_there {
+            Standing::Copy
+        } else if kept || row.is_edited() {
+            Standing::Own
+        } else {
+            Standing::Orphan
+        }
+    }
 }
 
 /// The same of one tenant.

@@ -37,6 +37,12 @@ pub enum Unavailable {
     Stopping,
 }
 
+impl From<hansa_storage::ReadError> for Unavailable {
+    fn from(_: hansa_storage::ReadError) -> Self {
+        Self::Storage
+    }
+}
+
 /// The node has another role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this node's role is {role}, the call needs {needed}: see `hansa role set`")]

@@ -22,7 +22,7 @@ mod secrets;
 
 pub(crate) use app_roles::{TOKEN_PREFIX, forget_ended};
 pub use app_roles::{VaultLogin, VaultLoginError, VaultTokenView};
-pub use backends::{BackendStatusView, SyncStarted};
+pub use backends::{BackendStatusView, ConflictView, SyncStarted};
 pub use secret_logs::SecretLogFilter;
 pub use secrets::{
     Caller, Listed, NewValue, SecretCursor, SecretPage, SecretSummary, SecretView, SourceView, VersionAsked,

@@ -66,9 +66,9 @@ pub use events::{EventReader, EventsRead, EventsStart};
 #[cfg(feature = "testing")]
 pub use federation::Part;
 pub use federation::{
-    BackendStatusView, Caller, Federation, Listed, NewValue, SecretCursor, SecretLogFilter, SecretPage,
-    SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted, VaultLogin, VaultLoginError,
-    VaultTokenView, VersionAsked,
+    BackendStatusView, Caller, ConflictView, Federation, Listed, NewValue, SecretCursor, SecretLogFilter,
+    SecretPage, SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted, VaultLogin,
+    VaultLoginError, VaultTokenView, VersionAsked,
 };
 pub use inventory::InventoryChange;
 pub use keyring::IdentityError;

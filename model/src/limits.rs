@@ -797,8 +797,12 @@ pub mod secrets {
     pub const READ_RETRIES_MAX: u32 = 2;
     /// Before the first further try; doubles, with jitter.
     pub const RETRY_WAIT: Duration = Duration::from_millis(100);
-    /// Reads that wait for one backend; beyond it the node says so at once instead of filling its memory.
-    pub const READS_WAITING_MAX: usize = 20_000;
+    /// Callers that wait for one backend; beyond it the node says so at once instead of filling its memory.
+    pub const CALLERS_WAITING_MAX: usize = 20_000;
+    /// Listing calls of one sync: a store whose pages never end, or are empty, ends here.
+    pub const LISTINGS_MAX: usize = 100_000;
+    /// Names whose values a sync gathers before it fetches them: enough to keep every permitted call busy.
+    pub const WANTED_MAX: usize = 1_000;
     /// Backends of one node: each has an actor, and each path asks all mappings of its tenant.
     pub const BACKENDS_MAX: usize = 256;
     /// Versions of a secret that are kept when nothing is said: contract C.3.
@@ -813,6 +817,8 @@ pub mod secrets {
     pub const PAGE_MAX: usize = 1_000;
     /// Paths of one batch read: contract C.1.
     pub const BATCH_PATHS_MAX: usize = 100;
+    /// Pages of rows that one list call looks at when the caller may see none of them.
+    pub const UNSHOWN_PAGES_MAX: usize = 100;
     /// Backend pages that one list call asks for; a folder with more names pages on.
     pub const LIST_PAGES_MAX: usize = 4;
     /// Policies of one tenant, and rules and identities of each.

@@ -5,6 +5,7 @@ mod alerts;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod backends;
 mod backends_aws;
 #[cfg(test)]
 mod backends_azure;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
-use hansa_tests::{Api, OpenBao, ScriptedServer, TestNode, eventually};
+use hansa_tests::{
+    OpenBao, ScriptedServer, TestNode, create_backend as create, secret_refusal as refusal,
+    sync_backend as sync,
+};
 use serde_json::{Value, json};
 
 const LOGIN: &str = "infra/bao/login";
@@ -30,38 +33,6 @@ fn backend(bao: &OpenBao, name: &str, mode: &str, pattern: &str, template: &str)
         body["sync_interval"] = "1h".into();
     }
     body
-}
-
-async fn create(api: &Api, body: &Value) -> String {
-    let answer = api.post("/v1/federation/backends", body).await;
-    assert_eq!(answer.status, 201, "{}", answer.text);
-    answer.body["id"].as_str().expect("an id").to_owned()
-}
-
-/// Starts a sync and waits until it has ended; the status then.
-async fn sync(api: &Api, id: &str, body: &Value) -> Value {
-    let status = format!("/v1/federation/backends/{id}/status");
-    let started = api.post(&format!("/v1/federation/backends/{id}/sync"), body).await;
-    assert_eq!(started.status, 202, "{}", started.text);
-    let sync_id = started.body["sync_id"].as_str().expect("an id").to_owned();
-    eventually("the sync has ended", async || {
-        let logs = api.get("/v1/audit/logs?action=federation_sync&limit=5").await.ok();
-        let ended =
-            logs["logs"].as_array().expect("rows").iter().any(|row| row["extra_data"]["sync_id"] == *sync_id);
-        ended.then_some(())
-    })
-    .await;
-    api.get(&status).await.ok()
-}
-
-/// The refusal of the secrets API: its code, once all of the envelope is there (contract A.5).
-fn refusal(answer: &hansa_tests::Answer, status: u16, code: &str) -> Value {
-    assert_eq!(answer.status, status, "{}", answer.text);
-    let error = &answer.body["error"];
-    assert_eq!(error["code"], code, "{}", answer.text);
-    assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{}", answer.text);
-    assert_eq!(error["request_id"], answer.body["request_id"], "{}", answer.text);
-    error.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

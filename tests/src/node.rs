@@ -111,15 +111,28 @@ impl TestNode {
         Self::start_in(folder, role, None, false).await
     }
 
-    /// Starts a node with other connectors than the built-in echo.
-    pub async fn start_connected(role: Role, connectors: Arc<dyn Connectors>) -> Self {
+    /// Starts a node whose backends are these.
+    pub async fn start_backed(role: Role, drivers: Arc<dyn Drivers>) -> Self {
+        Self::start_as(role, Options { drivers, ..Options::default() }).await
+    }
+
+    /// Starts a node whose secret routes have these limits.
+    pub async fn start_limited(role: Role, secret_rates: Rates) -> Self {
+        Self::start_as(role, Options { secret_rates, ..Options::default() }).await
+    }
+
+    async fn start_as(role: Role, options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { connectors, ..Options::default() };
         let mut node =
             Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
         Box::pin(node.boot()).await;
         node
+    }
+
+    /// Starts a node with other connectors than the built-in echo.
+    pub async fn start_connected(role: Role, connectors: Arc<dyn Connectors>) -> Self {
+        Self::start_as(role, Options { connectors, ..Options::default() }).await
     }
 
     /// Starts a node that demands signatures of HTTP peers, as one that serves HTTPS does.
@@ -130,35 +143,17 @@ impl TestNode {
 
     /// Starts a node that demands signatures and tells nobody where it takes QUIC: an HTTP peer.
     pub async fn start_http_only(role: Role) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { enforce_signatures: true, quic: false, ..Options::default() };
-        let mut node =
-            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        Box::pin(node.boot()).await;
-        node
+        Self::start_as(role, Options { enforce_signatures: true, quic: false, ..Options::default() }).await
     }
 
     /// Starts a node that knows other issuers of operator tokens, as one behind HTTPS.
     pub async fn start_with(role: Role, operators: OperatorsConfig) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { operators, secure_cookies: true, ..Options::default() };
-        let mut node =
-            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        Box::pin(node.boot()).await;
-        node
+        Self::start_as(role, Options { operators, secure_cookies: true, ..Options::default() }).await
     }
 
     /// Starts a node that leases credentials of these issuers.
     pub async fn start_with_issuers(role: Role, issuers: Issuers) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { issuers, ..Options::default() };
-        let mut node =
-            Self { clock: Arc::default(), folder, role, options, http: any, quic: any, running: None };
-        Box::pin(node.boot()).await;
-        node
+        Self::start_as(role, Options { issuers, ..Options::default() }).await
     }
 
     /// Starts a node in this folder, which calls the disk full when less than `reserve_bytes` are free.

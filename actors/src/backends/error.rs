@@ -6,6 +6,7 @@ use hansa_model::secrets::id::{BackendId, ConflictId, PathPolicyId};
 use hansa_model::secrets::mapping::InvalidMapping;
 use hansa_model::secrets::path::InvalidPath;
 use hansa_model::secrets::routes::MappingConflict;
+use hansa_storage::ReadError;
 
 use crate::error::Unavailable;
 
@@ -76,9 +77,15 @@ pub enum BackendFailure {
         /// Until it is tried again.
         retry_after: std::time::Duration,
     },
-    /// No answer within the deadline.
+    /// No answer within the deadline, which includes waiting for a permitted call.
     #[error("the backend took too long")]
     TimedOut,
+    /// So many callers wait for it already that one more is not taken in.
+    #[error("too many callers wait for the backend: retry in a moment")]
+    Crowded,
+    /// This node could not do its own part.
+    #[error(transparent)]
+    Here(#[from] Unavailable),
 }
 
 /// What a failure means to whoever asked.
@@ -111,7 +118,9 @@ impl BackendFailure {
                 | CallError::Conflict,
             )
             | Self::Resting { .. }
-            | Self::TimedOut => FailureKind::Unavailable,
+            | Self::TimedOut
+            | Self::Crowded
+            | Self::Here(_) => FailureKind::Unavailable,
         }
     }
 
@@ -122,7 +131,8 @@ impl BackendFailure {
                 *retry_after
             }
             Self::Resting { retry_after } => Some(*retry_after),
-            Self::Call(_) | Self::Open(_) | Self::LoginMissing(_) | Self::TimedOut => None,
+            Self::Crowded => Some(std::time::Duration::from_secs(1)),
+            Self::Call(_) | Self::Open(_) | Self::LoginMissing(_) | Self::TimedOut | Self::Here(_) => None,
         }
     }
 }
@@ -162,6 +172,9 @@ pub enum BackendError {
     /// Only backends in sync mode have this.
     #[error("the backend is in proxy mode: there is nothing to sync")]
     Proxy,
+    /// It is not asked at all.
+    #[error("the backend is switched off: enable it first")]
+    Disabled,
     /// The caller may not read or write the path.
     #[error("no policy allows this on this path: ask whoever keeps the policies")]
     Denied,
@@ -200,4 +213,36 @@ pub enum TenantError {
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<ReadError> for SecretError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Sealed { .. } => Self::Sealed,
+            ReadError::Closed
+            | ReadError::Unavailable
+            | ReadError::SnapshotEnded
+            | ReadError::Record { .. }
+            | ReadError::Corrupt(_)
+            | ReadError::Io(_) => Unavailable::Storage.into(),
+        }
+    }
+}
+
+impl From<ReadError> for BackendFailure {
+    fn from(error: ReadError) -> Self {
+        Unavailable::from(error).into()
+    }
+}
+
+impl From<ReadError> for BackendError {
+    fn from(error: ReadError) -> Self {
+        Unavailable::from(error).into()
+    }
+}
+
+impl From<ReadError> for TenantError {
+    fn from(error: ReadError) -> Self {
+        Unavailable::from(error).into()
+    }
 }

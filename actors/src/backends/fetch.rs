@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::error::BackendFailure;
+use super::rows::value_key;
 use super::{Backends, Member};
 use crate::error::Unavailable;
 
@@ -60,45 +61,55 @@ pub(crate) struct Stamp {
     roots: Option<u64>,
 }
 
-impl Source {
+/// The driver at hand of one backend. Cheap to clone; opened by the first call that needs it while others wait.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slot(Arc<tokio::sync::Mutex<Option<Source>>>);
+
+impl Slot {
     /// The driver for the present configuration and login: the one at hand when it still fits, or a new one.
     /// That the login was read is in the audit log when this returns.
-    pub(crate) async fn open(
-        backends: &Backends,
-        member: &Member,
-        at_hand: Option<&Self>,
-    ) -> Result<Self, BackendFailure> {
-        let context = &backends.context;
-        let common = member.config.common();
-        let view = context.store.read().map_err(|_| BackendFailure::TimedOut)?;
-        let login_path = member.config.login_path();
-        let version = |path: Option<&SecretPath>| path.and_then(|path| newest(&view, member, path));
-        let stamp = Stamp {
-            config: member.row.config.clone(),
-            login: version(login_path.map(|(_, path)| path)),
-            roots: version(common.ca_cert_path.as_ref()),
-        };
-        if let Some(source) = at_hand.filter(|source| source.stamp == stamp) {
+    pub(crate) async fn open(&self, backends: &Backends, member: &Member) -> Result<Source, BackendFailure> {
+        let mut slot = self.0.lock().await;
+        let stamp = Stamp::of(&backends.context.store.read()?, member)?;
+        if let Some(source) = slot.as_ref().filter(|source| source.stamp == stamp) {
             return Ok(source.clone());
         }
-        let login = match login_path {
-            Some((field, path)) => {
-                let number = stamp.login.ok_or(BackendFailure::LoginMissing(field))?;
-                Some(Login(value(&view, member, path, number).ok_or(BackendFailure::LoginMissing(field))?))
-            }
-            None => None,
+        let source = Source::open(backends, member, stamp).await?;
+        Ok(slot.insert(source).clone())
+    }
+}
+
+impl Stamp {
+    fn of(view: &ReadView, member: &Member) -> Result<Self, BackendFailure> {
+        let version = |path: Option<&SecretPath>| -> Result<Option<u64>, BackendFailure> {
+            path.map_or(Ok(None), |path| newest(view, member, path))
         };
-        let roots = match &common.ca_cert_path {
-            Some(path) => {
-                let missing = BackendFailure::LoginMissing("ca_cert_path");
-                let number = stamp.roots.ok_or_else(|| missing.clone())?;
-                Some(pem(&value(&view, member, path, number).ok_or(missing)?))
-            }
-            None => None,
-        };
+        Ok(Self {
+            config: member.row.config.clone(),
+            login: version(member.config.login_path().map(|(_, path)| path))?,
+            roots: version(member.config.common().ca_cert_path.as_ref())?,
+        })
+    }
+}
+
+impl Source {
+    async fn open(backends: &Backends, member: &Member, stamp: Stamp) -> Result<Self, BackendFailure> {
+        let context = &backends.context;
+        let common = member.config.common();
+        let login_path = member.config.login_path();
+        let view = context.store.read()?;
+        let text =
+            |field, path: &SecretPath, number: Option<u64>| -> Result<Secret<String>, BackendFailure> {
+                let missing = BackendFailure::LoginMissing(field);
+                let Some(number) = number else { return Err(missing) };
+                value(&view, member, path, number)?.ok_or(missing)
+            };
+        let login = login_path.map(|(field, path)| text(field, path, stamp.login).map(Login)).transpose()?;
+        let roots = common.ca_cert_path.as_ref().map(|path| text("ca_cert_path", path, stamp.roots));
+        let roots = roots.transpose()?.map(|text| pem(&text));
         drop(view);
         if let Some((_, path)) = login_path {
-            record_login(backends, member, path).await.map_err(|_| BackendFailure::TimedOut)?;
+            record_login(backends, member, path).await?;
         }
         let opening = Opening {
             config: (*member.config).clone(),
@@ -190,16 +201,19 @@ fn key(member: &Member, path: &SecretPath) -> Named<String> {
 }
 
 /// The newest version of a login secret; none when it is not there.
-fn newest(view: &ReadView, member: &Member, path: &SecretPath) -> Option<u64> {
-    let row = view.get::<table::Secrets>(&key(member, path)).ok()??;
-    row.deleted_at.is_none().then_some(row.current)
+fn newest(view: &ReadView, member: &Member, path: &SecretPath) -> Result<Option<u64>, BackendFailure> {
+    let row = view.get::<table::Secrets>(&key(member, path))?;
+    Ok(row.filter(|row| row.deleted_at.is_none()).map(|row| row.current))
 }
 
-fn value(view: &ReadView, member: &Member, path: &SecretPath, number: u64) -> Option<Secret<String>> {
-    let key = key(member, path);
-    let key = Named::new(&key.name, Named::new(&key.number, number));
-    let bytes = view.get_sealed::<table::SecretValues>(&key).ok()??;
-    Some(Secret::new(String::from_utf8(bytes.expose().clone()).ok()?))
+fn value(
+    view: &ReadView,
+    member: &Member,
+    path: &SecretPath,
+    number: u64,
+) -> Result<Option<Secret<String>>, BackendFailure> {
+    let bytes = view.get_sealed::<table::SecretValues>(&value_key(&key(member, path), number))?;
+    Ok(bytes.and_then(|bytes| String::from_utf8(bytes.expose().clone()).ok()).map(Secret::new))
 }
 
 /// The PEM text of a secret: its one member, whatever that is called, or all of them one after the other.

@@ -1,27 +1,32 @@
 //! One secret backend: proxied reads, the state of its connection, the schedule of its syncs.
 //!
-//! The mailbox decides; tasks talk to the backend. A backend that hangs keeps nobody waiting but those who
-//! asked it: calls have a bound in number and time, equal reads share calls, and after repeated failures
-//! it is left alone for a while.
+//! The mailbox decides; tasks talk to the backend and end with the actor. A backend that hangs keeps nobody
+//! waiting but those who asked it: calls have a bound in number and time, equal reads share calls, and after
+//! repeated failures it is left alone for a while.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hansa_backends::{CallError, ListPage};
+use hansa_backends::{CallError, ListPage, Written};
 use hansa_model::Timestamp;
 use hansa_model::limits::secrets as limits;
-use hansa_model::machine::breaker::{Breaker, Outcome};
+use hansa_model::machine::backend_sync as machine;
+use hansa_model::machine::breaker::{Breaker, BreakerState, Outcome};
 use hansa_model::machine::coalesce::{Coalesce, Join};
-use hansa_model::secrets::id::BackendId;
-use hansa_model::secrets::row::Mode;
+use hansa_model::secrets::id::{BackendId, SyncRunId};
+use hansa_model::secrets::row::{Mode, SyncState};
 use hansa_storage::table;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::conflicts::{self, Resolution};
 use super::error::{BackendError, BackendFailure};
-use super::fetch::{Fetched, Source, VersionKey};
-use super::sync::{Request, Resolution, Running, Started};
+use super::fetch::{Fetched, Slot, Source, VersionKey};
+use super::sync::{Request, Running, Started};
+use super::write_through::WriteThrough;
 use super::{Backends, Member};
 use crate::supervision::Tied;
 
@@ -38,28 +43,26 @@ pub(crate) enum BackendMessage {
     /// Lists one page. Answers as above.
     List { prefix: String, page: Option<String>, reply: oneshot::Sender<Result<ListPage, BackendFailure>> },
     /// Writes a value through. Answers when the backend has taken it.
-    Write {
-        write: super::sync::WriteThrough,
-        reply: oneshot::Sender<Result<hansa_backends::Written, BackendFailure>>,
-    },
+    Write { write: WriteThrough, reply: oneshot::Sender<Result<Written, BackendFailure>> },
     /// How a call ended, for the breaker and the shown state. No answer.
     Called { outcome: Result<(), BackendFailure> },
     /// Looks whether the backend answers, at most every ten seconds. Answers with what is known then.
     Probe { reply: RpcReplyPort<Arc<ConnectionView>> },
     /// A probe has ended. No answer.
-    ProbeEnded(Probed),
-    /// A source was opened by a task. No answer.
-    Opened { source: Box<Source> },
+    ProbeEnded { outcome: Result<Duration, BackendFailure> },
     /// Starts a sync, or joins the running one. Answers at once.
     Sync { confirm_deletions: bool, reply: RpcReplyPort<Result<Started, BackendError>> },
     /// A sync has ended and its state is on disk. No answer.
-    SyncEnded { state: Box<hansa_model::secrets::row::SyncState>, conflicts: u64 },
+    SyncEnded { id: SyncRunId, state: Box<SyncState> },
     /// Ends a conflict as somebody has decided. Answers once that is on disk.
-    Resolve { resolution: Resolution, reply: RpcReplyPort<Result<(), BackendError>> },
+    Resolve { resolution: Resolution, reply: oneshot::Sender<Result<(), BackendError>> },
+    /// Conflicts were opened or closed on disk. No answer.
+    ConflictsChanged,
     /// The configuration has changed; it is published. No answer.
     Configured,
-    /// The backend is gone. No answer.
-    Removed,
+    /// Stops syncing until it is configured anew. Answers once no sync can commit anything any more that it has
+    /// not handed to the store by then.
+    Rest { reply: RpcReplyPort<()> },
     /// Look whether a sync is due. No answer.
     Tick,
     /// Fails on purpose, to show that only this backend restarts.
@@ -86,12 +89,6 @@ pub(crate) struct ConnectionView {
     pub(crate) resting_until: Option<Timestamp>,
 }
 
-/// How a probe ended.
-#[derive(Debug)]
-pub(crate) struct Probed {
-    pub(crate) outcome: Result<Duration, BackendFailure>,
-}
-
 pub(crate) struct BackendActor {
     pub(crate) backends: Backends,
     pub(crate) id: BackendId,
@@ -99,13 +96,17 @@ pub(crate) struct BackendActor {
 
 pub(crate) struct BackendState {
     member: Member,
-    source: Option<Source>,
+    source: Slot,
     breaker: Breaker,
     reads: Coalesce<ReadKey, oneshot::Sender<ReadAnswer>>,
-    probing: Option<(Tied, Vec<RpcReplyPort<Arc<ConnectionView>>>)>,
+    /// Everything that is under way.
+    tasks: JoinSet<()>,
+    /// Who waits for the probe that is under way.
+    probing: Option<Vec<RpcReplyPort<Arc<ConnectionView>>>>,
     probed: Option<Instant>,
     sync: Option<Running>,
-    removed: bool,
+    /// No sync starts until the next configuration.
+    resting: bool,
     _ticker: Tied,
 }
 
@@ -122,31 +123,38 @@ impl Actor for BackendActor {
         myself: ActorRef<BackendMessage>,
         (): (),
     ) -> Result<BackendState, ActorProcessingErr> {
+        let context = &self.backends.context;
         let member = self.backends.board().members.get(&self.id).cloned().ok_or("the backend is gone")?;
-        let view = self.backends.context.store.read()?;
-        let sync = view.get::<table::BackendSyncs>(&self.id)?.unwrap_or_default();
-        let conflicts = view.all::<table::SecretConflicts>(super::registry::every_conflict(self.id))?;
+        let mut sync = context.store.read()?.get::<table::BackendSyncs>(&self.id)?.unwrap_or_default();
+        let now = context.now();
+        // What is due at a start of the node is spread, so that a hundred backends do not sync together.
+        if sync.next_at.is_none_or(|due| due <= now) {
+            let due = machine::first_run(now, member.interval(), sync.last.is_some(), self.jitter());
+            sync.next_at = Some(due);
+        }
         member.published.sync.store(Arc::new(sync));
-        member.published.conflicts.store(conflicts.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        let probe = myself.clone();
+        let ticking = myself.clone();
         let ticker = Tied::spawn(async move {
-            while myself.cast(BackendMessage::Tick).is_ok() {
+            while ticking.cast(BackendMessage::Tick).is_ok() {
                 tokio::time::sleep(TICK).await;
             }
         });
-        // Probed at once, so that its state shows (contract B.1).
-        let _ = probe.cast(BackendMessage::Configured);
-        Ok(BackendState {
+        let mut state = BackendState {
             member,
-            source: None,
+            source: Slot::default(),
             breaker: Breaker::default(),
             reads: Coalesce::default(),
+            tasks: JoinSet::new(),
             probing: None,
             probed: None,
             sync: None,
-            removed: false,
+            resting: false,
             _ticker: ticker,
-        })
+        };
+        self.count_conflicts(&state)?;
+        // At once, so that its state shows (contract B.1).
+        self.probe(&myself, &mut state, None);
+        Ok(state)
     }
 
     async fn handle(
@@ -155,6 +163,14 @@ impl Actor for BackendActor {
         message: BackendMessage,
         state: &mut BackendState,
     ) -> Result<(), ActorProcessingErr> {
+        // A task that failed has not told those who wait for it: a new incarnation lets them know.
+        while let Some(ended) = state.tasks.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                return Err(error.into());
+            }
+        }
         // Callers that gave up have nothing to be told, here and below.
         match message {
             BackendMessage::Read { name, version, reply } => {
@@ -171,32 +187,27 @@ impl Actor for BackendActor {
             }
             BackendMessage::Called { outcome } => self.record(state, &outcome),
             BackendMessage::Probe { reply } => self.probe(&myself, state, Some(reply)),
-            BackendMessage::ProbeEnded(probed) => self.probe_ended(state, probed),
-            BackendMessage::Opened { source } => state.source = Some(*source),
+            BackendMessage::ProbeEnded { outcome } => self.probe_ended(state, &outcome),
             BackendMessage::Sync { confirm_deletions, reply } => {
                 let request = Request { manual: true, confirm_deletions };
                 let _ = reply.send(self.start_sync(&myself, state, request));
             }
-            BackendMessage::SyncEnded { state: ended, conflicts } => {
-                state.sync = None;
-                state.member.published.sync.store(Arc::new(*ended));
-                state.member.published.conflicts.store(conflicts, std::sync::atomic::Ordering::Relaxed);
-            }
-            BackendMessage::Resolve { resolution, reply } => {
-                let resolved =
-                    super::sync::resolve(&self.backends, &state.member, state.source.as_ref(), &resolution);
-                let resolved = resolved.await;
-                if let Ok(open) = &resolved {
-                    state.member.published.conflicts.store(*open, std::sync::atomic::Ordering::Relaxed);
+            BackendMessage::SyncEnded { id, state: ended } => {
+                // One that was cancelled while it ended says nothing any more.
+                if state.sync.take_if(|running| running.started.id == id).is_some() {
+                    state.member.published.sync.store(Arc::new(*ended));
+                    self.count_conflicts(state)?;
                 }
-                let _ = reply.send(resolved.map(drop));
             }
-            BackendMessage::Configured => self.configured(&myself, state),
-            BackendMessage::Removed => {
-                state.removed = true;
-                state.sync = None;
-                state.source = None;
-                myself.stop(None);
+            BackendMessage::Resolve { resolution, reply } => self.resolve(&myself, state, resolution, reply),
+            BackendMessage::ConflictsChanged => self.count_conflicts(state)?,
+            BackendMessage::Configured => self.configured(&myself, state).await,
+            BackendMessage::Rest { reply } => {
+                state.resting = true;
+                if let Some(running) = state.sync.take() {
+                    running.cancel().await;
+                }
+                let _ = reply.send(());
             }
             BackendMessage::Tick => self.tick(&myself, state),
             #[cfg(feature = "testing")]
@@ -206,6 +217,7 @@ impl Actor for BackendActor {
     }
 }
 
+// Calls.
 impl BackendActor {
     fn read(
         &self,
@@ -224,12 +236,12 @@ impl BackendActor {
         }
     }
 
-    fn start_read(&self, myself: &ActorRef<BackendMessage>, state: &BackendState, key: ReadKey) {
-        let (backends, member, at_hand) = (self.backends.clone(), state.member.clone(), state.source.clone());
+    fn start_read(&self, myself: &ActorRef<BackendMessage>, state: &mut BackendState, key: ReadKey) {
+        let (backends, member, slot) = (self.backends.clone(), state.member.clone(), state.source.clone());
         let myself = myself.clone();
-        tokio::spawn(async move {
+        state.tasks.spawn(async move {
             let answer = async {
-                let source = open(&backends, &member, at_hand.as_ref(), &myself).await?;
+                let source = slot.open(&backends, &member).await?;
                 source.read(&key.name, &key.version).await.map(Arc::new)
             }
             .await;
@@ -270,10 +282,10 @@ impl BackendActor {
             let _ = reply.send(Err(failure));
             return;
         }
-        let (backends, member, at_hand) = (self.backends.clone(), state.member.clone(), state.source.clone());
+        let (backends, member, slot) = (self.backends.clone(), state.member.clone(), state.source.clone());
         let myself = myself.clone();
-        tokio::spawn(async move {
-            let answer = match open(&backends, &member, at_hand.as_ref(), &myself).await {
+        state.tasks.spawn(async move {
+            let answer = match slot.open(&backends, &member).await {
                 Ok(source) => work(source).await,
                 Err(failure) => Err(failure),
             };
@@ -285,22 +297,36 @@ impl BackendActor {
 
     /// Whether a call may be made now.
     fn admit(&self, state: &mut BackendState) -> Result<(), BackendFailure> {
+        if state.reads.len() + state.tasks.len() >= limits::CALLERS_WAITING_MAX {
+            state.reads.cancel_all(oneshot::Sender::is_closed);
+            if state.reads.len() + state.tasks.len() >= limits::CALLERS_WAITING_MAX {
+                return Err(BackendFailure::Crowded);
+            }
+        }
         let now = self.backends.context.now();
         state.breaker.admit(now).map_err(|until| BackendFailure::Resting { retry_after: until.since(now) })
     }
 
     /// Takes down how a call ended.
     fn record(&self, state: &mut BackendState, outcome: &Result<(), BackendFailure>) {
-        let context = &self.backends.context;
-        let now = context.now();
-        let jitter = f64::from(context.entropy.bytes::<1>()[0]) / 256.0;
+        let now = self.backends.context.now();
         let judged = match outcome {
-            Err(BackendFailure::Call(CallError::Unavailable { .. }) | BackendFailure::TimedOut) => {
-                Outcome::Failed
+            // What this node did not do says nothing about the backend.
+            Err(BackendFailure::Here(_) | BackendFailure::Crowded | BackendFailure::Resting { .. }) => return,
+            Err(BackendFailure::Call(CallError::Unavailable { .. })) => Some(Outcome::Failed),
+            // Most of that time may have gone by before it was asked; but the one call that finds out has no queue
+            // before it.
+            Err(BackendFailure::TimedOut) => {
+                (state.breaker.state(now) == BreakerState::HalfOpen).then_some(Outcome::Failed)
             }
-            Ok(()) | Err(_) => Outcome::Answered,
+            Ok(())
+            | Err(BackendFailure::Call(_) | BackendFailure::Open(_) | BackendFailure::LoginMissing(_)) => {
+                Some(Outcome::Answered)
+            }
         };
-        state.breaker.record(now, judged, jitter);
+        if let Some(judged) = judged {
+            state.breaker.record(now, judged, self.jitter());
+        }
         let published = &state.member.published;
         let mut view = (**published.connection.load()).clone();
         view.resting_until = state.breaker.open_until(now);
@@ -333,7 +359,7 @@ impl BackendActor {
         state: &mut BackendState,
         reply: Option<RpcReplyPort<Arc<ConnectionView>>>,
     ) {
-        if let Some((_, waiting)) = &mut state.probing {
+        if let Some(waiting) = &mut state.probing {
             waiting.extend(reply);
             return;
         }
@@ -344,22 +370,21 @@ impl BackendActor {
             }
             return;
         }
-        let (backends, member, at_hand) = (self.backends.clone(), state.member.clone(), state.source.clone());
+        let (backends, member, slot) = (self.backends.clone(), state.member.clone(), state.source.clone());
         let myself = myself.clone();
-        let task = Tied::spawn(async move {
+        state.tasks.spawn(async move {
             let begun = Instant::now();
             let outcome = async {
-                let source = open(&backends, &member, at_hand.as_ref(), &myself).await?;
+                let source = slot.open(&backends, &member).await?;
                 source.once(begun + source.timeout, source.driver.probe()).await
             }
             .await;
-            let outcome = outcome.map(|()| begun.elapsed());
-            let _ = myself.cast(BackendMessage::ProbeEnded(Probed { outcome }));
+            let _ = myself.cast(BackendMessage::ProbeEnded { outcome: outcome.map(|()| begun.elapsed()) });
         });
-        state.probing = Some((task, reply.into_iter().collect()));
+        state.probing = Some(reply.into_iter().collect());
     }
 
-    fn probe_ended(&self, state: &mut BackendState, Probed { outcome }: Probed) {
+    fn probe_ended(&self, state: &mut BackendState, outcome: &Result<Duration, BackendFailure>) {
         state.probed = Some(Instant::now());
         self.record(state, &outcome.as_ref().map(drop).map_err(Clone::clone));
         let published = &state.member.published;
@@ -368,50 +393,45 @@ impl BackendActor {
         view.latency = outcome.as_ref().ok().copied();
         let view = Arc::new(view);
         published.connection.store(Arc::clone(&view));
-        for reply in state.probing.take().into_iter().flat_map(|(_, waiting)| waiting) {
+        for reply in state.probing.take().into_iter().flatten() {
             let _ = reply.send(Arc::clone(&view));
         }
     }
+}
 
-    fn configured(&self, myself: &ActorRef<BackendMessage>, state: &mut BackendState) {
-        let board = self.backends.board();
-        let Some(member) = board.members.get(&self.id) else { return };
-        let same_place = member.config.destination() == state.member.config.destination();
-        state.member = member.clone();
-        if !same_place {
-            // What was logged in to belongs to the old place.
-            state.source = None;
+// Syncs.
+impl BackendActor {
+    async fn configured(&self, myself: &ActorRef<BackendMessage>, state: &mut BackendState) {
+        let Some(member) = self.backends.board().members.get(&self.id).cloned() else {
+            myself.stop(None);
+            return;
+        };
+        if let Some(running) = state.sync.take() {
+            running.cancel().await;
         }
-        if !member.row.enabled || member.row.mode == Mode::Proxy {
-            state.sync = None;
-        }
+        state.member = member;
+        state.resting = false;
         state.breaker = Breaker::default();
         state.probed = None;
+        // Paths may have come: they are copied now, not at the end of the interval.
+        self.due_at(state, self.backends.context.now());
         self.probe(myself, state, None);
     }
 
+    fn due_at(&self, state: &BackendState, at: Timestamp) {
+        let published = &state.member.published.sync;
+        published.store(Arc::new(SyncState { next_at: Some(at), ..(**published.load()).clone() }));
+    }
+
     fn tick(&self, myself: &ActorRef<BackendMessage>, state: &mut BackendState) {
-        if state.removed
-            || state.sync.is_some()
-            || !state.member.row.enabled
-            || state.member.row.mode == Mode::Proxy
-        {
+        state.reads.cancel_all(oneshot::Sender::is_closed);
+        if state.sync.is_some() || state.resting || !state.member.is_synced() {
             return;
         }
-        let context = &self.backends.context;
-        let now = context.now();
-        let interval = state.member.interval();
-        let sync = state.member.published.sync.load_full();
-        let Some(due) = sync.next_at else {
-            // The first run of a new backend is due at once; after a start of the node they are spread.
-            let mut first = (*sync).clone();
-            let spread = sync.last.is_some().then(|| u32::from(context.entropy.bytes::<1>()[0]));
-            first.next_at = Some(spread.map_or(now, |part| now.after(interval * part / 256)));
-            state.member.published.sync.store(Arc::new(first));
-            return;
-        };
+        let now = self.backends.context.now();
+        let due = state.member.published.sync.load().next_at.unwrap_or(now);
         // A clock that was set back does not put a sync off for longer than its interval.
-        if now >= due || due.since(now) > interval {
+        if now >= due || due.since(now) > state.member.interval() {
             let request = Request { manual: false, confirm_deletions: false };
             if let Err(error) = self.start_sync(myself, state, request) {
                 tracing::debug!(%error, "sync did not start");
@@ -428,13 +448,48 @@ impl BackendActor {
         if state.member.row.mode == Mode::Proxy {
             return Err(BackendError::Proxy);
         }
+        if !state.member.row.enabled {
+            return Err(BackendError::Disabled);
+        }
+        if state.resting {
+            return Err(BackendError::NotFound(self.id));
+        }
         if let Some(running) = &state.sync {
             return Ok(running.started.again());
         }
-        let running = Running::start(&self.backends, &state.member, state.source.clone(), request, myself);
+        let (member, slot) = (state.member.clone(), state.source.clone());
+        let running = Running::start(&mut state.tasks, &self.backends, member, slot, request, myself);
         let started = running.started;
         state.sync = Some(running);
         Ok(started)
+    }
+
+    fn resolve(
+        &self,
+        myself: &ActorRef<BackendMessage>,
+        state: &mut BackendState,
+        resolution: Resolution,
+        reply: oneshot::Sender<Result<(), BackendError>>,
+    ) {
+        let (backends, member, slot) = (self.backends.clone(), state.member.clone(), state.source.clone());
+        let myself = myself.clone();
+        state.tasks.spawn(async move {
+            let resolved = conflicts::resolve(&backends, &member, &slot, &resolution).await;
+            let _ = myself.cast(BackendMessage::ConflictsChanged);
+            let _ = reply.send(resolved);
+        });
+    }
+
+    /// Publishes how many conflicts wait for somebody.
+    fn count_conflicts(&self, state: &BackendState) -> Result<(), ActorProcessingErr> {
+        let open = conflicts::open(&self.backends.context.store.read()?, self.id)?;
+        let open = open.iter().filter(|conflict| !conflict.kept_local).count();
+        state.member.published.conflicts.store(open as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn jitter(&self) -> f64 {
+        f64::from(self.backends.context.entropy.bytes::<1>()[0]) / 256.0
     }
 }
 
@@ -443,18 +498,9 @@ impl Member {
     pub(crate) fn interval(&self) -> Duration {
         Duration::from_secs(self.row.sync_interval_seconds.unwrap_or(3_600))
     }
-}
 
-/// The source for a call; a new one is told to the actor, so that the next call has it at hand.
-pub(crate) async fn open(
-    backends: &Backends,
-    member: &Member,
-    at_hand: Option<&Source>,
-    myself: &ActorRef<BackendMessage>,
-) -> Result<Source, BackendFailure> {
-    let source = Source::open(backends, member, at_hand).await?;
-    if !at_hand.is_some_and(|at_hand| Arc::ptr_eq(&at_hand.driver, &source.driver)) {
-        let _ = myself.cast(BackendMessage::Opened { source: Box::new(source.clone()) });
+    /// Whether its copies are kept up to date.
+    fn is_synced(&self) -> bool {
+        self.row.enabled && self.row.mode == Mode::Sync
     }
-    Ok(source)
 }

@@ -1,7 +1,8 @@
 //! The registry of backends, tenants and path policies: every change of their configuration.
 //!
 //! Changes are rare and small, so they go one by one through this actor: each is judged against what is
-//! there, stored with its audit entry, and only then published. Nothing here talks to a backend.
+//! there, stored with its audit entry, and only then published. Nothing here talks to a backend; copies that a
+//! change leaves behind go in a task (`sweep`). Tenants and policies are in `tenants`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use hansa_model::audit::{AuditDraft, Detail};
 use hansa_model::limits::secrets as limits;
-use hansa_model::scope::{Operator, Scope};
+use hansa_model::scope::Operator;
 use hansa_model::secrets::backend::{BackendConfig, BackendKind};
 use hansa_model::secrets::duration;
 use hansa_model::secrets::id::{BackendId, PathPolicyId, TenantId};
@@ -18,18 +19,21 @@ use hansa_model::secrets::mapping::{self, Mapping};
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::policy::{PathPolicy, PathRule};
 use hansa_model::secrets::routes::{MappingConflict, Routes};
-use hansa_model::secrets::row::{Backend, Mode};
+use hansa_model::secrets::row::{Backend, Leaving, Mode};
 use hansa_model::secrets::tenant::Tenant;
 use hansa_storage::codec::Named;
 use hansa_storage::{Batch, Lane, table};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::time::Instant;
 
+use super::conflicts::every_conflict;
 use super::error::{BackendError, TenantError};
+use super::fetch::Slot;
 use super::member::{BackendActor, BackendMessage, ConnectionView};
-use super::{Backends, Board, Member, Published, TenantBoard};
+use super::rows::page_below;
+use super::{Backends, Board, Member, Published, TenantBoard, sweep};
 use crate::context::Context;
-use crate::error::Unavailable;
-use crate::supervision::{Children, Handle};
+use crate::supervision::{Children, Handle, Tied};
 
 /// A backend to make (contract B.1).
 #[derive(Debug, Clone)]
@@ -123,8 +127,12 @@ pub(crate) enum BackendsMessage {
         operator: Operator,
         reply: RpcReplyPort<Result<(), TenantError>>,
     },
-    /// Start those again that were set aside. No answer.
+    /// Start those again that were set aside, and sweep. No answer.
     Housekeeping,
+    /// A sweep has ended; nothing is left of these backends. No answer.
+    Swept {
+        left: Vec<BackendId>,
+    },
 }
 
 pub(crate) struct BackendsActor {
@@ -133,8 +141,11 @@ pub(crate) struct BackendsActor {
 
 pub(crate) struct BackendsState {
     children: Children,
-    swept_at: Option<tokio::time::Instant>,
-    _ticker: crate::supervision::Tied,
+    /// The sweep that is under way.
+    sweeping: Option<Tied>,
+    /// When the next one is due.
+    sweep_at: Instant,
+    _ticker: Tied,
 }
 
 /// Between two looks at what has ended.
@@ -153,7 +164,7 @@ impl Actor for BackendsActor {
         (): (),
     ) -> Result<BackendsState, ActorProcessingErr> {
         let supervisor = myself.get_cell();
-        let ticker = crate::supervision::Tied::spawn(async move {
+        let ticker = Tied::spawn(async move {
             loop {
                 tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
                 if myself.cast(BackendsMessage::Housekeeping).is_err() {
@@ -161,7 +172,12 @@ impl Actor for BackendsActor {
                 }
             }
         });
-        let mut state = BackendsState { children: Children::default(), swept_at: None, _ticker: ticker };
+        let mut state = BackendsState {
+            children: Children::default(),
+            sweeping: None,
+            sweep_at: Instant::now(),
+            _ticker: ticker,
+        };
         let board = self.load()?;
         let members: Vec<Member> = board.members.values().cloned().collect();
         self.backends.board.store(Arc::new(board));
@@ -188,9 +204,14 @@ impl Actor for BackendsActor {
             }
             BackendsMessage::Patch { tenant, id, patch, operator, reply } => {
                 let _ = reply.send(self.patch(&tenant, id, &patch, &operator).await);
+                state.sweep_at = Instant::now();
+                self.sweep(&myself, state);
             }
             BackendsMessage::Remove { tenant, id, keep_synced, operator, reply } => {
-                let _ = reply.send(self.remove(&tenant, id, keep_synced, &operator).await);
+                let leaving = if keep_synced { Leaving::Keep } else { Leaving::Forget };
+                let _ = reply.send(self.remove(&tenant, id, leaving, &operator).await);
+                state.sweep_at = Instant::now();
+                self.sweep(&myself, state);
             }
             BackendsMessage::AddTenant { tenant, operator, reply } => {
                 let _ = reply.send(self.add_tenant(tenant, &operator).await);
@@ -206,7 +227,11 @@ impl Actor for BackendsActor {
             }
             BackendsMessage::Housekeeping => {
                 state.children.revive(&myself.get_cell()).await;
-                self.sweep(state).await;
+                self.sweep(&myself, state);
+            }
+            BackendsMessage::Swept { left } => {
+                state.sweeping = None;
+                self.part_from(&left).await;
             }
         }
         Ok(())
@@ -233,45 +258,40 @@ impl Actor for BackendsActor {
 }
 
 impl BackendsActor {
-    fn context(&self) -> &Arc<Context> {
+    pub(super) fn context(&self) -> &Arc<Context> {
         &self.backends.context
     }
 
-    /// Forgets what has ended: tokens, secret ids, and deleted secrets whose retention is over.
-    async fn sweep(&self, state: &mut BackendsState) {
-        if state.swept_at.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
+    /// Starts a sweep when one is due and none runs. What changes while one runs is the next one's.
+    fn sweep(&self, myself: &ActorRef<BackendsMessage>, state: &mut BackendsState) {
+        if state.sweeping.is_some() || Instant::now() < state.sweep_at {
             return;
         }
-        state.swept_at = Some(tokio::time::Instant::now());
-        let swept = async {
-            crate::federation::forget_ended(self.context(), limits::PAGE_MAX).await?;
-            self.forget_deleted().await
-        };
-        if let Err(error) = swept.await {
-            tracing::debug!(%error, "what has ended could not be forgotten: tried again later");
-        }
+        state.sweep_at = Instant::now() + SWEEP_INTERVAL;
+        let (backends, myself) = (self.backends.clone(), myself.clone());
+        state.sweeping = Some(Tied::spawn(async move {
+            let left = sweep::sweep(&backends).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "what has ended could not be forgotten: tried again later");
+                Vec::new()
+            });
+            let _ = myself.cast(BackendsMessage::Swept { left });
+        }));
     }
 
-    async fn forget_deleted(&self) -> Result<(), Unavailable> {
-        let over = self.context().now().before(limits::DELETED_KEPT);
-        let mut from = Named::new("", String::new());
-        loop {
-            let view = self.context().store.read().map_err(|_| Unavailable::Storage)?;
-            let page = view
-                .page::<table::Secrets>(from.clone().., hansa_storage::Order::Ascending, limits::PAGE_MAX)
-                .map_err(|_| Unavailable::Storage)?;
-            drop(view);
-            let Some((last, _)) = page.last().cloned() else { return Ok(()) };
-            for (key, row) in page {
-                if row.deleted_at.is_some_and(|at| at < over) {
-                    let mut batch = Batch::new();
-                    batch.expect::<table::Secrets>(&key, &row);
-                    forget(&mut batch, &key);
-                    // One that was written meanwhile stays.
-                    let _ = self.context().store_batch(Lane::Ingest, batch).await;
-                }
+    /// Forgets removed backends that have no copies left.
+    async fn part_from(&self, left: &[BackendId]) {
+        let mut batch = Batch::new();
+        for id in left {
+            batch.delete::<table::SecretBackends>(id);
+        }
+        if batch.is_empty() {
+            return;
+        }
+        match self.context().commit(Lane::Operator, batch).await {
+            Ok(_) => self.publish(|board| board.leaving.retain(|id, _| !left.contains(id))),
+            Err(error) => {
+                tracing::debug!(%error, "a removed backend could not be forgotten: tried again later")
             }
-            from = Named::new(&last.name, format!("{}\0", last.number));
         }
     }
 
@@ -279,7 +299,12 @@ impl BackendsActor {
     fn load(&self) -> Result<Board, ActorProcessingErr> {
         let view = self.context().store.read()?;
         let mut members = BTreeMap::new();
+        let mut leaving = BTreeMap::new();
         for (id, row) in view.all::<table::SecretBackends>(..)? {
+            if let Some(fate) = row.leaving {
+                leaving.insert(id, (row.tenant, fate));
+                continue;
+            }
             let mappings = compile(&row).map_err(|error| format!("backend {id}: {error}"))?;
             let config = BackendConfig::parse(row.kind, &row.config)?;
             members.insert(id, member(row, config, mappings));
@@ -290,7 +315,7 @@ impl BackendsActor {
         for (_, policy) in view.all::<table::PathPolicies>(..)? {
             policies.entry(policy.tenant.clone()).or_default().push(Arc::new(policy));
         }
-        let mut board = Board { members, tenants: BTreeMap::new() };
+        let mut board = Board { members, tenants: BTreeMap::new(), leaving };
         for tenant in tenants {
             let id = tenant.id.clone();
             let policies = policies.remove(&id).unwrap_or_default();
@@ -327,6 +352,7 @@ impl BackendsActor {
             enabled: new.enabled,
             created_at: now,
             updated_at: now,
+            leaving: None,
         }
     }
 
@@ -386,9 +412,6 @@ impl BackendsActor {
         // The actor and what it publishes stay; only what it is told changes.
         member.actor = old.actor.clone();
         member.published = Arc::clone(&old.published);
-        if old.row.mode == Mode::Sync && member.row.mode == Mode::Proxy {
-            self.drop_copies(&old, false).await?;
-        }
         let mut batch = Batch::new();
         batch.put::<table::SecretBackends>(&id, &member.row).audit(self.entry(
             "federation_backend_update",
@@ -403,27 +426,34 @@ impl BackendsActor {
         Ok(member)
     }
 
+    /// From its commit on no path leads there any more, and its copies count as what they are to become; a
+    /// sweep makes them so.
     async fn remove(
         &self,
         tenant: &TenantId,
         id: BackendId,
-        keep_synced: bool,
+        leaving: Leaving,
         operator: &Operator,
     ) -> Result<(), BackendError> {
         let member = self.backends.member(tenant, id).ok_or(BackendError::NotFound(id))?;
+        member.actor.call(|reply| BackendMessage::Rest { reply }).await?;
+        let row = Backend { leaving: Some(leaving), ..(*member.row).clone() };
         let mut batch = Batch::new();
         batch
-            .delete::<table::SecretBackends>(&id)
+            .put::<table::SecretBackends>(&id, &row)
             .delete::<table::BackendSyncs>(&id)
             .delete_range::<table::SecretConflicts>(every_conflict(id))
             .audit(self.entry("federation_backend_delete", &member.row, operator));
-        // First no path leads there any more, then what it left goes.
-        self.context().commit(Lane::Operator, batch).await?;
-        self.publish(|board| {
-            board.members.remove(&id);
-        });
-        member.actor.cast(BackendMessage::Removed);
-        self.drop_copies(&member, keep_synced).await
+        // In the lane of syncs: what the last one had handed over is on disk before this is.
+        let stored = self.context().commit(Lane::Ingest, batch).await;
+        if stored.is_ok() {
+            self.publish(|board| {
+                board.members.remove(&id);
+                board.leaving.insert(id, (tenant.clone(), leaving));
+            });
+        }
+        member.actor.cast(BackendMessage::Configured);
+        Ok(stored.map(drop)?)
     }
 
     /// Judges a backend's row against the others of its tenant, in the order of the contract (B.1).
@@ -471,7 +501,7 @@ impl BackendsActor {
     /// The secret that logs in must be there, and not be one of a backend itself: that would be a loop.
     fn judge_login(&self, member: &Member, routes: &Routes) -> Result<(), BackendError> {
         let roots = member.config.common().ca_cert_path.as_ref().map(|path| ("ca_cert_path", path));
-        let view = self.context().store.read().map_err(|_| Unavailable::Storage)?;
+        let view = self.context().store.read()?;
         for (field, path) in member.config.login_path().into_iter().chain(roots) {
             let refuse = |reason| {
                 Err(hansa_model::secrets::backend::InvalidConfig { field: field.to_owned(), reason }.into())
@@ -480,7 +510,7 @@ impl BackendsActor {
                 return refuse("is a path of a backend itself: keep the login as a local secret");
             }
             let key = Named::new(member.row.tenant.as_str(), path.as_str().to_owned());
-            let row = view.get::<table::Secrets>(&key).map_err(|_| Unavailable::Storage)?;
+            let row = view.get::<table::Secrets>(&key)?;
             if !row.is_some_and(|row| row.is_live(self.context().now())) {
                 return refuse("names no secret: store the login first, with `hansa secret put`");
             }
@@ -490,17 +520,11 @@ impl BackendsActor {
 
     /// What an operator may not have meant: local secrets that the new mappings hide.
     fn warnings(&self, member: &Member) -> Result<Vec<String>, BackendError> {
-        let view = self.context().store.read().map_err(|_| Unavailable::Storage)?;
+        let view = self.context().store.read()?;
         let mut hidden = 0_u64;
         for mapping in &*member.mappings {
-            let from = Named::new(member.row.tenant.as_str(), mapping.path_prefix().to_owned());
-            for (key, row) in view
-                .page::<table::Secrets>(from.., hansa_storage::Order::Ascending, limits::PAGE_MAX)
-                .map_err(|_| Unavailable::Storage)?
-            {
-                if key.name != member.row.tenant.as_str() || !key.number.starts_with(mapping.path_prefix()) {
-                    break;
-                }
+            let (tenant, prefix) = (member.row.tenant.as_str(), mapping.path_prefix());
+            for (key, row) in page_below(&view, tenant, prefix, "", limits::PAGE_MAX)? {
                 let matched = key.number.parse::<SecretPath>().is_ok_and(|path| mapping.matches(&path));
                 hidden += u64::from(matched && row.copy.is_none() && row.deleted_at.is_none());
             }
@@ -524,176 +548,8 @@ impl BackendsActor {
         Ok(warnings)
     }
 
-    /// Deletes the copies of a backend, or turns them into ordinary secrets. What was changed here stays.
-    async fn drop_copies(&self, member: &Member, keep: bool) -> Result<(), BackendError> {
-        let context = self.context();
-        for mapping in &*member.mappings {
-            let mut from = Named::new(member.row.tenant.as_str(), mapping.path_prefix().to_owned());
-            loop {
-                let page = {
-                    let view = context.store.read().map_err(|_| Unavailable::Storage)?;
-                    view.page::<table::Secrets>(
-                        from.clone()..,
-                        hansa_storage::Order::Ascending,
-                        limits::PAGE_MAX,
-                    )
-                    .map_err(|_| Unavailable::Storage)?
-                };
-                let mut batch = Batch::new();
-                let mut last = None;
-                for (key, row) in page {
-                    if key.name != member.row.tenant.as_str()
-                        || !key.number.starts_with(mapping.path_prefix())
-                    {
-                        last = None;
-                        break;
-                    }
-                    let is_copy = row.copy.as_ref().filter(|copy| copy.backend == member.row.id);
-                    if let Some(copy) = is_copy {
-                        if keep || row.current != copy.common {
-                            let row = hansa_model::secrets::row::SecretRow { copy: None, ..row };
-                            batch.put::<table::Secrets>(&key, &row);
-                        } else {
-                            forget(&mut batch, &key);
-                        }
-                    }
-                    last = Some(key);
-                }
-                if !batch.is_empty() {
-                    context.commit(Lane::Ingest, batch).await?;
-                }
-                let Some(last) = last else { break };
-                from = Named::new(&last.name, format!("{}\0", last.number));
-            }
-        }
-        Ok(())
-    }
-
-    async fn add_tenant(&self, tenant: Tenant, operator: &Operator) -> Result<Tenant, TenantError> {
-        if !operator.may(Scope::Admin) {
-            return Err(TenantError::Denied);
-        }
-        let board = self.backends.board();
-        if board.tenants.contains_key(&tenant.id) || board.tenants.len() >= limits::TENANTS_MAX {
-            return Err(TenantError::Exists);
-        }
-        let details = [("tenant", tenant.id.as_str().into()), ("partner", tenant.partner.as_str().into())];
-        let mut batch = Batch::new();
-        batch.put::<table::Tenants>(tenant.id.as_str(), &tenant).audit(self.context().audit_node(
-            "tenant_created",
-            Some(operator),
-            details,
-        ));
-        self.context().commit(Lane::Operator, batch).await?;
-        let made = TenantBoard { tenant: tenant.clone(), routes: Routes::empty(), policies: Vec::new() };
-        self.publish(|board| {
-            board.tenants.insert(tenant.id.clone(), Arc::new(made));
-        });
-        Ok(tenant)
-    }
-
-    async fn remove_tenant(&self, id: &TenantId, operator: &Operator) -> Result<(), TenantError> {
-        if !operator.may(Scope::Admin) {
-            return Err(TenantError::Denied);
-        }
-        let board = self.backends.board();
-        let tenant = board.tenants.get(id).filter(|_| *id != TenantId::default_tenant());
-        let tenant = tenant.ok_or(TenantError::NotFound)?;
-        let view = self.context().store.read().map_err(|_| Unavailable::Storage)?;
-        let first = view
-            .page::<table::Secrets>(
-                Named::new(id.as_str(), String::new())..,
-                hansa_storage::Order::Ascending,
-                1,
-            )
-            .map_err(|_| Unavailable::Storage)?;
-        let has_backends = board.members.values().any(|member| member.row.tenant == *id);
-        if has_backends || !tenant.policies.is_empty() || first.iter().any(|(key, _)| key.name == id.as_str())
-        {
-            return Err(TenantError::InUse);
-        }
-        drop(view);
-        let mut batch = Batch::new();
-        batch.delete::<table::Tenants>(id.as_str()).audit(self.context().audit_node(
-            "tenant_removed",
-            Some(operator),
-            [("tenant", id.as_str().into())],
-        ));
-        self.context().commit(Lane::Operator, batch).await?;
-        self.publish(|board| {
-            board.tenants.remove(id);
-        });
-        Ok(())
-    }
-
-    async fn put_policy(
-        &self,
-        tenant: &TenantId,
-        id: Option<PathPolicyId>,
-        draft: PolicyDraft,
-        operator: &Operator,
-    ) -> Result<PathPolicy, TenantError> {
-        let board = self.backends.tenant(tenant).ok_or(TenantError::NotFound)?;
-        let old = match id {
-            Some(id) => {
-                let found = board.policies.iter().find(|policy| policy.id == id);
-                Some(found.ok_or(TenantError::PolicyNotFound(id))?)
-            }
-            None => None,
-        };
-        if board.policies.iter().any(|policy| policy.name == draft.name && Some(policy.id) != id)
-            || (old.is_none() && board.policies.len() >= limits::POLICIES_MAX)
-        {
-            return Err(TenantError::NameTaken);
-        }
-        let context = self.context();
-        let now = context.now();
-        let policy = PathPolicy {
-            id: id.unwrap_or_else(|| PathPolicyId::generate(now, &*context.entropy)),
-            tenant: tenant.clone(),
-            name: draft.name,
-            description: draft.description,
-            rules: draft.rules,
-            identities: draft.identities,
-            created_at: old.map_or(now, |old| old.created_at),
-            updated_at: now,
-        };
-        let operation = if old.is_some() { "path_policy_updated" } else { "path_policy_created" };
-        let mut batch = Batch::new();
-        batch
-            .put::<table::PathPolicies>(&Named::new(tenant.as_str(), policy.id), &policy)
-            .audit(self.policy_entry(operation, &policy, operator));
-        context.commit(Lane::Operator, batch).await?;
-        self.publish_policies(tenant, |policies| {
-            policies.retain(|other| other.id != policy.id);
-            policies.push(Arc::new(policy.clone()));
-            policies.sort_by_key(|policy| policy.id);
-        });
-        Ok(policy)
-    }
-
-    async fn remove_policy(
-        &self,
-        tenant: &TenantId,
-        id: PathPolicyId,
-        operator: &Operator,
-    ) -> Result<(), TenantError> {
-        let board = self.backends.tenant(tenant).ok_or(TenantError::NotFound)?;
-        let policy = board.policies.iter().find(|policy| policy.id == id);
-        let policy = policy.ok_or(TenantError::PolicyNotFound(id))?;
-        let mut batch = Batch::new();
-        batch.delete::<table::PathPolicies>(&Named::new(tenant.as_str(), id)).audit(self.policy_entry(
-            "path_policy_deleted",
-            policy,
-            operator,
-        ));
-        self.context().commit(Lane::Operator, batch).await?;
-        self.publish_policies(tenant, |policies| policies.retain(|other| other.id != id));
-        Ok(())
-    }
-
     /// Changes what is published; every tenant's routes follow from its backends.
-    fn publish(&self, change: impl FnOnce(&mut Board)) {
+    pub(super) fn publish(&self, change: impl FnOnce(&mut Board)) {
         let mut board = (*self.backends.board()).clone();
         change(&mut board);
         let tenants: Vec<TenantId> = board.tenants.keys().cloned().collect();
@@ -707,14 +563,6 @@ impl BackendsActor {
         self.backends.board.store(Arc::new(board));
     }
 
-    fn publish_policies(&self, tenant: &TenantId, change: impl FnOnce(&mut Vec<Arc<PathPolicy>>)) {
-        let mut board = (*self.backends.board()).clone();
-        if let Some(tenant) = board.tenants.get_mut(tenant) {
-            change(&mut Arc::make_mut(tenant).policies);
-        }
-        self.backends.board.store(Arc::new(board));
-    }
-
     fn entry(&self, operation: &str, row: &Backend, operator: &Operator) -> AuditDraft {
         let details: [(&'static str, Detail); 5] = [
             ("tenant", row.tenant.as_str().into()),
@@ -722,15 +570,6 @@ impl BackendsActor {
             ("backend_name", row.name.as_str().into()),
             ("backend_type", row.kind.as_str().into()),
             ("mode", row.mode.as_str().into()),
-        ];
-        self.context().audit_node(operation, Some(operator), details)
-    }
-
-    fn policy_entry(&self, operation: &str, policy: &PathPolicy, operator: &Operator) -> AuditDraft {
-        let details: [(&'static str, Detail); 3] = [
-            ("tenant", policy.tenant.as_str().into()),
-            ("policy_id", policy.id.to_string().as_str().into()),
-            ("policy_name", policy.name.as_str().into()),
         ];
         self.context().audit_node(operation, Some(operator), details)
     }
@@ -747,27 +586,13 @@ pub(crate) async fn rehearse(
     let member = actor.judge(&backends.board(), row, new.sync_interval.as_deref())?;
     let mut warnings = actor.warnings(&member)?;
     let asked = async {
-        let source = super::fetch::Source::open(backends, &member, None).await?;
-        source.once(tokio::time::Instant::now() + source.timeout, source.driver.probe()).await
+        let source = Slot::default().open(backends, &member).await?;
+        source.once(Instant::now() + source.timeout, source.driver.probe()).await
     };
     if let Err(failure) = asked.await {
         warnings.push(failure.to_string());
     }
     Ok((member.row, warnings))
-}
-
-/// Removes a secret with all its values: their data keys go with them.
-pub(crate) fn forget(batch: &mut Batch, key: &Named<String>) {
-    let values = |version| Named::new(&key.name, Named::new(&key.number, version));
-    batch.delete::<table::Secrets>(key).delete_range::<table::SecretValues>(values(0)..=values(u64::MAX));
-}
-
-/// The range of a backend's conflicts.
-pub(crate) fn every_conflict(
-    id: BackendId,
-) -> std::ops::RangeInclusive<(BackendId, hansa_model::secrets::id::ConflictId)> {
-    let end = |uuid| (id, hansa_model::secrets::id::ConflictId(uuid));
-    end(uuid::Uuid::nil())..=end(uuid::Uuid::max())
 }
 
 /// What a row's mappings mean. The separator of names is part of the configuration; where that is refused,

@@ -11,7 +11,9 @@ use hansa_model::secrets::id::{BackendId, ConflictId, PathPolicyId, SyncRunId, T
 use hansa_model::secrets::policy::PathPolicy;
 use hansa_model::secrets::row::{Backend, Conflict, Mode, SyncState};
 use hansa_model::secrets::tenant::Tenant;
+use hansa_storage::codec::Named;
 use hansa_storage::table;
+use tokio::sync::oneshot;
 
 use super::Federation;
 use crate::backends::error::{BackendError, FailureKind, TenantError};
@@ -55,6 +57,15 @@ pub struct SyncStarted {
     pub at: Timestamp,
     /// It ran before it was asked for.
     pub already_running: bool,
+}
+
+/// A conflict, and what its local side says of itself.
+#[derive(Debug, Clone)]
+pub struct ConflictView {
+    /// As it is kept.
+    pub conflict: Conflict,
+    /// When the local value was last written; none when there is none any more.
+    pub local_updated_at: Option<Timestamp>,
 }
 
 impl Federation {
@@ -212,12 +223,16 @@ impl Federation {
     ///
     /// # Errors
     /// See [`BackendError`].
-    pub fn conflicts(&self, tenant: &TenantId, id: BackendId) -> Result<Vec<Conflict>, BackendError> {
+    pub fn conflicts(&self, tenant: &TenantId, id: BackendId) -> Result<Vec<ConflictView>, BackendError> {
         self.secret_backend(tenant, id)?;
-        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
-        let open =
-            view.all::<table::SecretConflicts>(every_conflict(id)).map_err(|_| Unavailable::Storage)?;
-        Ok(open.into_iter().map(|(_, conflict)| conflict).collect())
+        let view = self.tree.context.store.read()?;
+        let open = view.all::<table::SecretConflicts>(every_conflict(id))?;
+        let shown = open.into_iter().map(|(_, conflict)| {
+            let key = Named::new(tenant.as_str(), conflict.path.as_str().to_owned());
+            let local = view.get::<table::Secrets>(&key)?;
+            Ok(ConflictView { conflict, local_updated_at: local.map(|row| row.updated_at) })
+        });
+        shown.collect()
     }
 
     /// Ends a conflict. Durable on return.
@@ -234,7 +249,7 @@ impl Federation {
     ) -> Result<(), BackendError> {
         let member = self.secret_backend(tenant, id)?;
         let open = self.conflicts(tenant, id)?;
-        let found = open.iter().find(|open| open.id == conflict);
+        let found = open.iter().map(|open| &open.conflict).find(|open| open.id == conflict);
         let found = found.ok_or(BackendError::ConflictNotFound(conflict))?;
         let board = self.tree.backends.tenant(tenant).ok_or(BackendError::NotFound(id))?;
         let policies = board.policies.iter().map(|policy| &**policy);
@@ -243,7 +258,10 @@ impl Federation {
             return Err(BackendError::Denied);
         }
         let resolution = Resolution { conflict, take_remote, operator: operator.clone() };
-        member.actor.call(|reply| BackendMessage::Resolve { resolution, reply }).await?
+        let (reply, answer) = oneshot::channel();
+        member.actor.tell(BackendMessage::Resolve { resolution, reply }).await?;
+        // It may take as long as the backend does; a task that fails drops the sender.
+        answer.await.map_err(|_| Unavailable::Busy { part: "secret backend" })?
     }
 
     fn secret_backend(&self, tenant: &TenantId, id: BackendId) -> Result<Member, BackendError> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use hansa_actors::backends::{BackendPatch, NewBackend};
-use hansa_actors::{BackendStatusView, SyncStarted};
+use hansa_actors::{BackendStatusView, ConflictView, SyncStarted};
 use hansa_model::Timestamp;
 use hansa_model::scope::{Operator, Scope};
 use hansa_model::secrets::duration;
 use hansa_model::secrets::id::{BackendId, ConflictId};
-use hansa_model::secrets::row::{Backend, Conflict, Mode};
+use hansa_model::secrets::row::{Backend, Mode, SyncCounts, SyncRun};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -151,11 +151,62 @@ pub(crate) struct StatusBody {
     consecutive_failures: u32,
     /// A sync that would delete too many copies waits for `confirm_deletions`.
     deletions_guarded: bool,
+    /// The last sync that ended, complete or not; null for none and in proxy mode.
+    last_run: Option<RunBody>,
     /// The backend failed so often that it is left alone until then.
     #[schema(value_type = Option<String>, format = DateTime)]
     resting_until: Option<Timestamp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'static str>,
+}
+
+/// What a sync did.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SyncRun)]
+pub(crate) struct RunBody {
+    sync_id: String,
+    /// `schedule` or `manual`.
+    trigger: &'static str,
+    /// Whether every listing finished, and no value failed.
+    complete: bool,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    ended_at: Timestamp,
+    /// Names that the backend listed.
+    listed: u64,
+    /// Values that were fetched.
+    fetched: u64,
+    created: u64,
+    updated: u64,
+    deleted: u64,
+    /// Names and folders that have no path here.
+    skipped: u64,
+    conflicts: u64,
+    /// Values that could not be fetched or stored.
+    failed: u64,
+}
+
+impl From<&SyncRun> for RunBody {
+    fn from(run: &SyncRun) -> Self {
+        let SyncCounts { listed, created, updated, deleted, skipped, conflicts, failed, fetched } =
+            run.counts;
+        Self {
+            sync_id: run.id.to_string(),
+            trigger: run.trigger.as_str(),
+            complete: run.complete,
+            started_at: run.begun_at,
+            ended_at: run.ended_at,
+            listed,
+            fetched,
+            created,
+            updated,
+            deleted,
+            skipped,
+            conflicts,
+            failed,
+        }
+    }
 }
 
 /// The state of its connection.
@@ -356,7 +407,7 @@ pub(crate) async fn conflicts(request: Request, operator: Arc<Operator>) -> Resu
     let caller = caller(&request, &operator)?;
     let after: Option<ConflictId> = cursor(&request)?;
     let rows = request.federation.conflicts(&caller.tenant, id(&request)?)?;
-    let (page, next) = page_of(rows, |row| row.id, after, limit(&request)?);
+    let (page, next) = page_of(rows, |row| row.conflict.id, after, limit(&request)?);
     Answer::ok(&ConflictPage {
         conflicts: page.into_iter().map(ConflictBody::from).collect(),
         has_more: next.is_some(),
@@ -466,14 +517,15 @@ impl From<BackendStatusView> for StatusBody {
             secrets_skipped: last.map_or(0, |run| run.counts.skipped),
             consecutive_failures: view.consecutive_failures,
             deletions_guarded: view.sync.guarded,
+            last_run: last.map(RunBody::from),
             resting_until: view.resting_until,
             warnings: view.warnings,
         }
     }
 }
 
-impl From<Conflict> for ConflictBody {
-    fn from(conflict: Conflict) -> Self {
+impl From<ConflictView> for ConflictBody {
+    fn from(ConflictView { conflict, local_updated_at }: ConflictView) -> Self {
         let print = |text: String| Some(text).filter(|text| !text.is_empty());
         Self {
             id: conflict.id.to_string(),
@@ -484,7 +536,7 @@ impl From<Conflict> for ConflictBody {
             last_seen_at: conflict.last_seen_at,
             local: SideBody {
                 version: Some(conflict.local_version.to_string()),
-                updated_at: None,
+                updated_at: local_updated_at,
                 fingerprint: print(conflict.local_fingerprint),
             },
             remote: SideBody {

@@ -195,7 +195,7 @@ impl From<BackendError> for Problem {
             }
             BackendError::NameTaken => Self::new(Code::BackendExists, detail),
             BackendError::Overlap(_) => Self::new(Code::PathMappingConflict, detail),
-            BackendError::Proxy => Self::new(Code::InvalidBody, detail),
+            BackendError::Proxy | BackendError::Disabled => Self::new(Code::InvalidBody, detail),
             BackendError::Denied => Self::new(Code::AccessDenied, detail),
             BackendError::Backend(failure) => unavailable(&failure, detail),
             BackendError::Unavailable(error) => error.into(),

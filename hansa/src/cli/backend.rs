@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use hansa_model::Timestamp;
 use hansa_model::secrets::backend::BackendKind;
 use hansa_model::secrets::duration;
 use hansa_model::secrets::id::{BackendId, ConflictId};
@@ -25,7 +26,6 @@ use crate::client::{Answer, Client};
 
 const BACKENDS: &str = "/v1/federation/backends";
 const EXPLAIN: &str = "/v1/federation/explain";
-const LOGS: &str = "/v1/audit/logs";
 
 /// Flags of `hansa backend`.
 #[derive(Debug, Args)]
@@ -197,7 +197,7 @@ const STARTED: &[Column] = &[
 
 const RUN: &[Column] = &[
     Column { heading: "sync", cell: |run| field(run, "sync_id") },
-    Column { heading: "complete", cell: |run| field(run, "success") },
+    Column { heading: "complete", cell: |run| field(run, "complete") },
     Column { heading: "listed", cell: |run| field(run, "listed") },
     Column { heading: "created", cell: |run| field(run, "created") },
     Column { heading: "updated", cell: |run| field(run, "updated") },
@@ -205,6 +205,7 @@ const RUN: &[Column] = &[
     Column { heading: "skipped", cell: |run| field(run, "skipped") },
     Column { heading: "conflicts", cell: |run| field(run, "conflicts") },
     Column { heading: "failed", cell: |run| field(run, "failed") },
+    Column { heading: "started", cell: |run| instant(run, "started_at") },
     Column { heading: "ended", cell: |run| instant(run, "ended_at") },
 ];
 
@@ -320,9 +321,9 @@ async fn add(client: &Client, format: Format, args: &AddArgs) -> Result<(), Fail
     output::item(format, &answer, None, SHEET)
 }
 
-/// Between two looks at a sync that is waited for: at first, and at most. The looks are counted among the
+/// Between two looks at a sync that is waited for: at first, and at most. The looks are counted among the twenty
 /// calls of a minute.
-const LOOK_INTERVAL: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
+const LOOK_INTERVAL: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
 /// Between two notes that it still runs.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -343,52 +344,42 @@ async fn sync(
     let verb =
         if field(&started.json, "status") == "already_running" { "runs already" } else { "is started" };
     note(&format!("{id} {verb}"));
-    let run = wait(client, &id).await.map_err(|failure| match failure.exit {
-        Exit::NotAllowed => failure.next(format!("hansa backend status {backend}, for the sync goes on")),
-        Exit::Done
-        | Exit::Failed
-        | Exit::Usage
-        | Exit::NotFound
-        | Exit::Conflict
-        | Exit::Unreachable
-        | Exit::Interrupted => failure,
-    })?;
+    let status = wait(client, &path, &started.json).await?;
+    let run = status["last_run"].clone();
     output::item(format, &Answer { text: run.to_string(), json: run.clone() }, None, RUN)?;
-    if run.get("success") == Some(&Value::Bool(true)) {
+    if field(&run, "sync_id") != id {
+        let what =
+            format!("{id} was cut off, and another sync took its place: a configuration changed meanwhile");
+        return Err(Failure::new(Exit::Conflict, what).next(format!("hansa backend sync {backend}")));
+    }
+    if run.get("complete") == Some(&Value::Bool(true)) {
         return Ok(());
     }
-    let status = client.get(&format!("{path}/status"), &[]).await?;
-    Err(incomplete(backend, &run, &status.json))
+    Err(incomplete(backend, &run, &status))
 }
 
-/// Waits for what the audit log says of the run's end.
-async fn wait(client: &Client, id: &str) -> Result<Value, Failure> {
-    let query = [("action", "federation_sync".to_owned()), ("limit", "20".to_owned())];
+/// Waits until a status tells of a run that is the one that was started, or began after it.
+async fn wait(client: &Client, path: &str, started: &Value) -> Result<Value, Failure> {
     let begun = Instant::now();
     let [mut pause, pause_max] = LOOK_INTERVAL;
     let mut told = begun;
     loop {
-        let answer = client.get(LOGS, &query).await?;
-        if let Some(run) = find_run(&answer.json, id) {
-            return Ok(run);
+        tokio::time::sleep(pause).await;
+        pause = pause_max.min(pause * 2);
+        let status = client.get(&format!("{path}/status"), &[]).await?.json;
+        if has_ended(started, &status["last_run"]) {
+            return Ok(status);
         }
         if told.elapsed() >= NOTE_INTERVAL {
             told = Instant::now();
             note(&format!("it still runs, after {} s", begun.elapsed().as_secs()));
         }
-        tokio::time::sleep(pause).await;
-        pause = pause_max.min(pause * 2);
     }
 }
 
-/// What a run did, as one object: the row of the audit log without what is about the row.
-fn find_run(logs: &Value, id: &str) -> Option<Value> {
-    let rows = logs.get("logs").and_then(Value::as_array)?;
-    let row = rows.iter().find(|row| row["extra_data"].get("sync_id").and_then(Value::as_str) == Some(id))?;
-    let mut run = row["extra_data"].clone();
-    run["success"] = row["success"].clone();
-    run["ended_at"] = row["timestamp"].clone();
-    Some(run)
+fn has_ended(started: &Value, last: &Value) -> bool {
+    let at = |value: &Value| field(value, "started_at").parse::<Timestamp>().ok();
+    field(last, "sync_id") == field(started, "sync_id") || at(last) > at(started)
 }
 
 /// Why a run was not complete, and what to do.
@@ -626,18 +617,16 @@ mod tests {
     }
 
     #[test]
-    fn run_is_found_by_its_id_with_what_it_did() {
-        let logs = json!({"logs": [
-            {"success": true, "timestamp": "2026-11-22T08:30:00Z", "extra_data": {"sync_id": "syn_1"}},
-            {"success": false, "timestamp": "2026-11-22T08:31:00Z", "extra_data": {"sync_id": "syn_2", "failed": 3}},
-        ]});
-
-        let run = find_run(&logs, "syn_2").unwrap();
-
-        let expected =
-            json!({"sync_id": "syn_2", "failed": 3, "success": false, "ended_at": "2026-11-22T08:31:00Z"});
-        assert_eq!(run, expected);
-        assert_eq!(find_run(&logs, "syn_3"), None);
+    fn run_that_was_started_or_a_later_one_ends_the_waiting() {
+        let started = json!({"sync_id": "syn_2", "started_at": "2026-11-22T08:31:00Z"});
+        for (last, ended) in [
+            (json!(null), false),
+            (json!({"sync_id": "syn_1", "started_at": "2026-11-22T08:30:00Z"}), false),
+            (json!({"sync_id": "syn_2", "started_at": "2026-11-22T08:31:00Z"}), true),
+            (json!({"sync_id": "syn_3", "started_at": "2026-11-22T08:31:01Z"}), true),
+        ] {
+            assert_eq!(has_ended(&started, &last), ended, "{last}");
+        }
     }
 
     #[test]

@@ -78,6 +78,17 @@ pub struct Backend {
     pub created_at: Timestamp,
     /// When its configuration last changed.
     pub updated_at: Timestamp,
+    /// It was removed, and this is still to become of its copies; then the row goes too.
+    pub leaving: Option<Leaving>,
+}
+
+/// What becomes of the copies of a backend that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leaving {
+    /// They go with it, except those that were changed here.
+    Forget,
+    /// They stay as secrets of this node.
+    Keep,
 }
 
 /// What a secret is, for whoever reads it.
@@ -150,6 +161,11 @@ impl SecretRow {
     /// Whether reads find it.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.deleted_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether somebody wrote here what the original does not have: such a value is nobody's copy.
+    pub fn is_edited(&self) -> bool {
+        self.copy.as_ref().is_none_or(|copy| copy.common != self.current)
     }
 
     /// The version of this number, if its value is kept.

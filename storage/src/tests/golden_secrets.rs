@@ -8,8 +8,8 @@ use hansa_model::secrets::id::{BackendId, ConflictId, PathPolicyId, SyncRunId, T
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::policy::{PathPolicy, PathRule, Permission};
 use hansa_model::secrets::row::{
-    Backend, Conflict, ConflictKind, CopyRow, Mode, SecretRow, SecretType, SyncCounts, SyncRun, SyncState,
-    Trigger, VersionRow,
+    Backend, Conflict, ConflictKind, CopyRow, Leaving, Mode, SecretRow, SecretType, SyncCounts, SyncRun,
+    SyncState, Trigger, VersionRow,
 };
 use hansa_model::secrets::tenant::Tenant;
 use hansa_model::secrets::value::Mark;
@@ -57,6 +57,7 @@ pub(super) fn backend() -> Backend {
         enabled: true,
         created_at: AT,
         updated_at: AT,
+        leaving: Some(Leaving::Keep),
     }
 }
 
