@@ -71,6 +71,14 @@ impl FaultMix {
         planned_power_losses: 2,
         io_errors: 1,
     };
+
+    /// The same for hosts that have no links between them.
+    pub const BAD_DAY_ALONE: Self = Self {
+        gap: (Duration::from_secs(20), Duration::from_secs(90)),
+        partitions: 0,
+        bad_links: 0,
+        ..Self::BAD_DAY
+    };
 }
 
 /// Draws what happens between `from` and `until` to `hosts` hosts and to the links of `pairs`, and ends
@@ -88,11 +96,12 @@ pub fn draw(
     loop {
         time = time.after(dice.span(mix.gap.0, mix.gap.1));
         let end = time.after(dice.span(mix.lasting.0, mix.lasting.1));
-        if time >= until || hosts.is_empty() || pairs.is_empty() {
+        let needs_links = mix.partitions + mix.bad_links > 0;
+        if time >= until || hosts.is_empty() || (needs_links && pairs.is_empty()) {
             break;
         }
         let host = hosts[dice.index(hosts.len())];
-        let pair = pairs[dice.index(pairs.len())];
+        let pair = pairs.get(dice.index(pairs.len())).copied().unwrap_or((host, host));
         draw_one(&mut dice, mix, host, pair, |at_end, fault| {
             plan.push((if at_end { end } else { time }, fault));
         });

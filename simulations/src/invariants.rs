@@ -15,6 +15,7 @@ pub mod lease_convergence;
 pub mod ordered_rows;
 pub mod policy_convergence;
 pub mod sound_store;
+pub mod true_copies;
 
 use std::collections::BTreeMap;
 

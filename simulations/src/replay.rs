@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum as _;
 
 use crate::hooks;
 use crate::scenario::{Run, Scenario};
@@ -217,14 +218,21 @@ const REGRESSIONS: &str = include_str!("../regressions.txt");
 /// Reads the list of seeds that must never fail again.
 ///
 /// # Errors
-/// Names the line that is not `seed seconds sites`.
+/// Names the line that is not `seed seconds sites [scenario]`.
 pub fn regressions(base: &Run) -> anyhow::Result<Vec<Run>> {
     let lines = REGRESSIONS.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let parse = |line: &str| -> anyhow::Result<Run> {
-        let numbers: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (numbers, scenario) = words.split_at_checked(3).context("three numbers are needed")?;
+        let numbers: Vec<u64> = numbers.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
         let [seed, seconds, sites] = numbers[..] else { bail!("three numbers are needed") };
+        let scenario = match scenario {
+            [] => Scenario::Federation,
+            [name] => Scenario::from_str(name, false).map_err(anyhow::Error::msg)?,
+            _ => bail!("one scenario at most"),
+        };
         let (length, sites) = (Duration::from_secs(seconds), u16::try_from(sites)?);
-        Ok(Run { seed, length, sites, scenario: Scenario::Federation, log: None, ..base.clone() })
+        Ok(Run { seed, length, sites, scenario, log: None, ..base.clone() })
     };
     lines
         .filter(|line| !line.is_empty())

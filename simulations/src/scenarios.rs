@@ -2,3 +2,4 @@
 
 pub mod echo;
 pub mod federation;
+pub mod secrets;

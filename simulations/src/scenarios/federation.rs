@@ -13,7 +13,7 @@ mod commands;
 mod connector;
 mod coordinator;
 mod issuer;
-mod node;
+pub(in crate::scenarios) mod node;
 mod oversight;
 mod policies;
 mod results;

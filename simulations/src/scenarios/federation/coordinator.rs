@@ -8,6 +8,7 @@ use hansa_actors::error::RegistryError;
 use hansa_actors::issuer::Issuers;
 use hansa_actors::view::{SiteFilter, SiteView};
 use hansa_actors::{Federation, NoConnectors};
+use hansa_backends::NoDrivers;
 use hansa_model::enrollment::Role;
 use hansa_model::machine::registry::{NewSite, SitePatch};
 use hansa_model::scope::Operator;
@@ -31,7 +32,8 @@ const SYNC_INTERVAL_SECONDS: u32 = 20;
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
     let issuer = Arc::new(WorldIssuer::new(env.clone(), books.clone()));
     let issuers = Issuers::new(vec![issuer]);
-    let node = node::start(&env, Role::Coordinator, Arc::new(NoConnectors), issuers).await?;
+    let node =
+        node::start(&env, Role::Coordinator, Arc::new(NoConnectors), issuers, Arc::new(NoDrivers)).await?;
     let mut seed = [0; 32];
     env.entropy.fill(&mut seed);
     let mut coordinator = Coordinator {

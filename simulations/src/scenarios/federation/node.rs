@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hansa_actors::issuer::Issuers;
 use hansa_actors::{Compute, Connectors, Federation, Node, NodeConfig, NodeEnv};
+use hansa_backends::Drivers;
 use hansa_model::directory::{Filter, OrderBy, Page, Query, Start};
 use hansa_model::enrollment::Role;
 use hansa_model::{Host, Secret, SiteId};
@@ -24,14 +25,15 @@ const CACHE_BYTES: usize = 1 << 20;
 /// Rows of a page: small, so that lists have many.
 const PAGE_ROWS: usize = 50;
 
-pub(super) const ROOT_KEY: [u8; 32] = [7; 32];
+pub(in crate::scenarios) const ROOT_KEY: [u8; 32] = [7; 32];
 
 /// Opens the store and starts the node in its role.
-pub(super) async fn start(
+pub(in crate::scenarios) async fn start(
     env: &HostEnv,
     role: Role,
     connectors: Arc<dyn Connectors>,
     issuers: Issuers,
+    drivers: Arc<dyn Drivers>,
 ) -> anyhow::Result<Node> {
     let store = open_store(env)?;
     let key = Secret::new(TEST_RSA_KEY.to_owned());
@@ -44,7 +46,7 @@ pub(super) async fn start(
         http: Arc::new(NoHttp),
         connectors,
         issuers,
-        drivers: Arc::new(hansa_backends::NoDrivers),
+        drivers,
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),
         host_name: env.name.clone(),

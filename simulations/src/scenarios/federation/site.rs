@@ -7,6 +7,7 @@ use hansa_actors::error::{EnrollError, InventoryError, Unavailable};
 use hansa_actors::issuer::Issuers;
 use hansa_actors::view::InventoryAnswer;
 use hansa_actors::{EnrollRequest, Federation};
+use hansa_backends::NoDrivers;
 use hansa_model::enrollment::Role;
 use tokio::time::sleep;
 
@@ -32,7 +33,7 @@ const LATE_EFFECT: Duration = Duration::from_secs(40);
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
     books.open().site(env.host).runs.site_stopped(env.clock.now());
     let connectors = Arc::new(SiteConnectors::new(env.clone(), books.clone()));
-    let node = node::start(&env, Role::Site, connectors, Issuers::default()).await?;
+    let node = node::start(&env, Role::Site, connectors, Issuers::default(), Arc::new(NoDrivers)).await?;
     let mut seed = [0; 32];
     env.entropy.fill(&mut seed);
     let mut site = Site { federation: node.federation(), dice: Dice::from_seed(seed), env, books };
