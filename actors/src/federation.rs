@@ -21,7 +21,7 @@ mod secret_logs;
 mod secrets;
 
 pub(crate) use app_roles::{TOKEN_PREFIX, forget_ended};
-pub use app_roles::{VaultLogin, VaultLoginError, VaultTokenView};
+pub use app_roles::{VaultLogin, VaultLoginError, VaultTokenError, VaultTokenView};
 pub use backends::{BackendStatusView, ConflictView, SyncStarted};
 pub use secret_logs::SecretLogFilter;
 pub use secrets::{

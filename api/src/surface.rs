@@ -418,19 +418,27 @@ pub(crate) fn vault_bearer(headers: &HeaderMap) -> Bearer<'_> {
     }
 }
 
-/// Vault's own method as the one that stands for it, and its slash at the end of folders as none.
+/// Vault's own method as the one that stands for it, its slash at the end of folders as none, and what it takes
+/// for true as `true`: clients write what their language calls it.
 fn as_http(request: &mut HttpRequest<Body>) {
     let path = request.uri().path().trim_end_matches('/').to_owned();
     let is_list = request.method().as_str() == "LIST";
     if is_list {
         *request.method_mut() = HttpMethod::GET;
     }
-    let query = match (request.uri().query(), is_list) {
-        (Some(query), true) => format!("?{query}&list=true"),
-        (Some(query), false) => format!("?{query}"),
-        (None, true) => "?list=true".to_owned(),
-        (None, false) => String::new(),
-    };
+    let mut query: Vec<&str> = request.uri().query().into_iter().flat_map(|query| query.split('&')).collect();
+    for pair in &mut query {
+        match *pair {
+            "list=1" | "list=t" | "list=T" | "list=TRUE" | "list=True" => *pair = "list=true",
+            "list=0" | "list=f" | "list=F" | "list=FALSE" | "list=False" => *pair = "list=false",
+            _ => {}
+        }
+    }
+    if is_list {
+        query.retain(|pair| !pair.starts_with("list="));
+        query.push("list=true");
+    }
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     // A path and query that were parsed once parse again.
     if let Ok(uri) = format!("{path}{query}").parse() {
         *request.uri_mut() = uri;

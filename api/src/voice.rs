@@ -98,10 +98,23 @@ fn vault(problem: Problem, request_id: &str) -> Response<Body> {
         | Code::AccessDenied
         | Code::TenantAccessDenied => (vec!["permission denied".to_owned()], StatusCode::FORBIDDEN),
         Code::Forbidden => (vec![problem.detail().to_owned()], StatusCode::METHOD_NOT_ALLOWED),
-        code => (vec![problem.detail().to_owned()], code.status()),
+        // Clients look for these words.
+        Code::VersionConflict => {
+            let text = "check-and-set parameter did not match the current version";
+            (vec![text.to_owned()], StatusCode::BAD_REQUEST)
+        }
+        code => (vec![problem.detail().to_owned()], known_to_vault(code.status())),
     };
     let body = serde_json::to_value(VaultRefusal { errors }).unwrap_or_default();
     with_body(problem.into_response(request_id), status, &body)
+}
+
+/// Vault knows fewer statuses: clients take those that they do not know for a defect of the server.
+fn known_to_vault(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        known => known,
+    }
 }
 
 fn with_body(response: Response<Body>, status: StatusCode, body: &Value) -> Response<Body> {

@@ -46,6 +46,20 @@ pub enum VaultLoginError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why a token of the Vault surface is not renewed or revoked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultTokenError {
+    /// It is a token of an issuer: it ends when its issuer said.
+    #[error("this token is its issuer's: it is neither renewed nor revoked here, log in with a new one")]
+    Foreign,
+    /// It ended in the meantime, or its AppRole did.
+    #[error("the token has ended: log in again")]
+    Ended,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// What a token of the Vault surface says of itself.
 #[derive(Debug, Clone)]
 pub struct VaultTokenView {
@@ -216,16 +230,92 @@ impl Federation {
         }
     }
 
+    /// Gives the presented token more time: as much as asked for, but no more than its AppRole gives at a login,
+    /// and not beyond [`limits::VAULT_TOKEN_TTL_MAX`] after that login. Never less than it had. Durable on return.
+    ///
+    /// # Errors
+    /// See [`VaultTokenError`].
+    pub async fn renew_vault_token(
+        &self,
+        operator: &Operator,
+        token: &Secret<String>,
+        increment: Option<Duration>,
+    ) -> Result<VaultTokenView, VaultTokenError> {
+        let context = &self.tree.context;
+        let (row, role) = self.presented_vault_token(token)?;
+        let whole = Duration::from_secs(role.token_ttl_seconds);
+        let asked = increment.filter(|asked| !asked.is_zero()).unwrap_or(whole).min(whole);
+        let end = context.now().after(asked).min(row.issued_at.after(limits::VAULT_TOKEN_TTL_MAX));
+        let renewed = VaultToken { expires_at: end.max(row.expires_at), ..row.clone() };
+        let mut batch = Batch::new();
+        batch
+            .expect::<table::AppRoles>(role.role_id.as_str(), &role)
+            .expect::<table::VaultTokens>(&token_hash(token.expose()), &row)
+            .put::<table::VaultTokens>(&token_hash(token.expose()), &renewed)
+            .audit(context.audit_node("approle_token_renewed", Some(operator), described(&role)));
+        self.commit_vault_token(batch).await?;
+        Ok(renewed.into())
+    }
+
+    /// Ends the presented token. Durable on return.
+    ///
+    /// # Errors
+    /// See [`VaultTokenError`].
+    pub async fn revoke_vault_token(
+        &self,
+        operator: &Operator,
+        token: &Secret<String>,
+    ) -> Result<(), VaultTokenError> {
+        let context = &self.tree.context;
+        let (_, role) = self.presented_vault_token(token)?;
+        let mut batch = Batch::new();
+        batch.delete::<table::VaultTokens>(&token_hash(token.expose())).audit(context.audit_node(
+            "approle_token_revoked",
+            Some(operator),
+            described(&role),
+        ));
+        self.commit_vault_token(batch).await
+    }
+
+    /// What is kept of a token of the Vault surface, and whose it is.
+    fn presented_vault_token(
+        &self,
+        token: &Secret<String>,
+    ) -> Result<(VaultToken, AppRole), VaultTokenError> {
+        if !token.expose().starts_with(TOKEN_PREFIX) {
+            return Err(VaultTokenError::Foreign);
+        }
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let row = view.get::<table::VaultTokens>(&token_hash(token.expose()));
+        let row = row.map_err(|_| Unavailable::Storage)?.ok_or(VaultTokenError::Ended)?;
+        let role = view.get::<table::AppRoles>(row.role_id.as_str()).map_err(|_| Unavailable::Storage)?;
+        Ok((row, role.ok_or(VaultTokenError::Ended)?))
+    }
+
+    async fn commit_vault_token(&self, batch: Batch) -> Result<(), VaultTokenError> {
+        match self.tree.context.store_batch(Lane::Operator, batch).await {
+            Ok(_) => Ok(()),
+            // Somebody else renewed or ended it at the same time: a client that tries again sees which.
+            Err(CommitError::PreconditionFailed { .. }) => Err(VaultTokenError::Ended),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
+    }
+
     /// What a token of the Vault surface says of itself; none when it is another kind of token.
     pub fn vault_token(&self, token: &str) -> Option<VaultTokenView> {
         let view = self.tree.context.store.read().ok()?;
-        let row = view.get::<table::VaultTokens>(&token_hash(token)).ok()??;
-        Some(VaultTokenView {
+        view.get::<table::VaultTokens>(&token_hash(token)).ok()?.map(VaultTokenView::from)
+    }
+}
+
+impl From<VaultToken> for VaultTokenView {
+    fn from(row: VaultToken) -> Self {
+        Self {
             accessor: row.accessor,
             issued_at: row.issued_at,
             expires_at: row.expires_at,
             ttl: Duration::from_secs(row.ttl_seconds),
-        })
+        }
     }
 }
 

@@ -52,6 +52,13 @@ pub(super) static ROUTES: &[Route] = &[
     .ok(schema::<vault::Health>()),
     Route::new(
         Get,
+        "/vault/v1/sys/init",
+        Public(read!(vault::init)),
+        "Says that this node is set up, as Vault does",
+    )
+    .ok(schema::<vault::Init>()),
+    Route::new(
+        Get,
         "/vault/v1/sys/seal-status",
         Public(read!(vault::seal_status)),
         "Says that this node is not sealed, as Vault does",
@@ -78,6 +85,36 @@ pub(super) static ROUTES: &[Route] = &[
         "Shows the caller's token, as Vault does",
     )
     .ok(schema::<vault::Envelope>()),
+    Route::new(
+        Post,
+        "/vault/v1/auth/token/renew-self",
+        AnyOperator(SEES_SECRETS, act!(vault::renew_self, as operator)),
+        "Gives the caller's token more time, as Vault does",
+    )
+    .takes(Input::OptionalJson(schema::<vault::RenewalBody>()))
+    .small(LOGIN_BODY_BYTES_MAX)
+    .ok(schema::<vault::Envelope>()),
+    Route::new(
+        Post,
+        "/vault/v1/auth/token/revoke-self",
+        AnyOperator(SEES_SECRETS, act!(vault::revoke_self, as operator)),
+        "Ends the caller's token, as Vault does",
+    ),
+    Route::new(
+        Put,
+        "/vault/v1/auth/token/renew-self",
+        AnyOperator(SEES_SECRETS, act!(vault::renew_self, as operator)),
+        "Gives the caller's token more time, as Vault does",
+    )
+    .takes(Input::OptionalJson(schema::<vault::RenewalBody>()))
+    .small(LOGIN_BODY_BYTES_MAX)
+    .ok(schema::<vault::Envelope>()),
+    Route::new(
+        Put,
+        "/vault/v1/auth/token/revoke-self",
+        AnyOperator(SEES_SECRETS, act!(vault::revoke_self, as operator)),
+        "Ends the caller's token, as Vault does",
+    ),
     Route::new(
         Post,
         "/vault/v1/auth/approle/login",

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use hansa_actors::{Caller, Listed, SecretView, VaultLogin, VaultLoginError, VersionAsked};
+use hansa_actors::{Caller, Listed, SecretView, VaultLogin, VaultLoginError, VaultTokenError, VersionAsked};
 use hansa_model::limits::secrets as limits;
 use hansa_model::scope::Operator;
+use hansa_model::secrets::duration;
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,25 @@ pub(crate) struct JwtBody {
     jwt: String,
 }
 
+/// How much longer a token is to live.
+#[derive(Deserialize, Default, ToSchema)]
+#[schema(as = VaultRenewal)]
+pub(crate) struct RenewalBody {
+    /// Absent, zero or empty is the whole life that a login gives.
+    increment: Option<Increment>,
+}
+
+/// A span as Vault's clients write it.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = VaultIncrement)]
+#[serde(untagged)]
+pub(crate) enum Increment {
+    /// Seconds.
+    Seconds(u64),
+    /// Seconds as text, or such as `15m`.
+    Text(String),
+}
+
 /// A value to store.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = VaultWrite)]
@@ -97,6 +118,13 @@ pub(crate) struct Health {
     server_time_utc: i64,
     version: &'static str,
     cluster_name: &'static str,
+}
+
+/// Whether it was set up: a node that runs is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VaultInit)]
+pub(crate) struct Init {
+    initialized: bool,
 }
 
 /// Whether it is sealed: a node that runs never is.
@@ -127,6 +155,10 @@ pub(crate) fn health(request: &Request) -> Result<Answer, Problem> {
         version: VERSION,
         cluster_name: "hansa",
     })
+}
+
+pub(crate) fn init(_request: &Request) -> Result<Answer, Problem> {
+    Answer::ok(&Init { initialized: true })
 }
 
 pub(crate) fn seal_status(_request: &Request) -> Result<Answer, Problem> {
@@ -192,13 +224,61 @@ pub(crate) fn lookup_self(request: &Request, operator: &Operator) -> Result<Answ
             "meta": null,
             "num_uses": 0,
             "orphan": true,
-            "path": "auth/approle/login",
+            "path": if view.is_some() { "auth/approle/login" } else { "auth/jwt/login" },
             "policies": policies,
-            "renewable": false,
+            "renewable": view.is_some(),
             "ttl": left,
-            "type": "service",
+            "type": if view.is_some() { "service" } else { "batch" },
         }),
     )
+}
+
+/// Gives the caller's own token more time.
+pub(crate) async fn renew_self(mut request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let body: RenewalBody = request.optional_json().await?;
+    let increment = body.increment.map(Increment::span).transpose()?.flatten();
+    let token = request.vault_token().ok_or(VaultTokenError::Foreign)?;
+    let view = request.federation.renew_vault_token(&operator, &token, increment).await?;
+    let scopes: Vec<&str> = operator.scopes.iter().map(|scope| scope.as_str()).collect();
+    let left = view.expires_at.since(request.federation.now());
+    authenticated(
+        &request,
+        json!({
+            "client_token": token.expose(),
+            "accessor": view.accessor,
+            "policies": scopes,
+            "token_policies": scopes,
+            "metadata": null,
+            "lease_duration": left.as_secs(),
+            "renewable": true,
+            "entity_id": "",
+            "token_type": "service",
+            "orphan": true,
+            "num_uses": 0,
+        }),
+    )
+}
+
+/// Ends the caller's own token.
+pub(crate) async fn revoke_self(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let token = request.vault_token().ok_or(VaultTokenError::Foreign)?;
+    request.federation.revoke_vault_token(&operator, &token).await?;
+    Ok(Answer::no_content())
+}
+
+impl Increment {
+    fn span(self) -> Result<Option<Duration>, Problem> {
+        let text = match self {
+            Self::Seconds(seconds) => return Ok(Some(Duration::from_secs(seconds))),
+            Self::Text(text) if text.is_empty() => return Ok(None),
+            Self::Text(text) => text,
+        };
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        seconds
+            .map_or_else(|| duration::parse(&text), Ok)
+            .map(Some)
+            .map_err(|error| Problem::new(Code::InvalidDuration, format!("increment {error}")))
+    }
 }
 
 pub(crate) async fn approle_login(mut request: Request) -> Result<Answer, Problem> {
@@ -216,7 +296,7 @@ pub(crate) async fn approle_login(mut request: Request) -> Result<Answer, Proble
             "token_policies": scopes,
             "metadata": {"role_name": role.name},
             "lease_duration": ttl.as_secs(),
-            "renewable": false,
+            "renewable": true,
             "entity_id": "",
             "token_type": "service",
             "orphan": true,
@@ -300,7 +380,20 @@ pub(crate) async fn metadata(request: Request, operator: Arc<Operator>) -> Resul
     let summary = request.federation.secret_summary(&caller, &path).await.map_err(missing)?;
     let Some(row) = summary.row else {
         // Only the backend knows its versions; that it is there is known.
-        return respond(&request, &json!({"current_version": 1, "versions": {}}));
+        return respond(
+            &request,
+            &json!({
+                "cas_required": false,
+                "created_time": "",
+                "current_version": 1,
+                "custom_metadata": null,
+                "delete_version_after": "0s",
+                "max_versions": 0,
+                "oldest_version": 0,
+                "updated_time": "",
+                "versions": {},
+            }),
+        );
     };
     let versions: BTreeMap<String, Value> = row
         .versions
@@ -424,6 +517,16 @@ fn plain(request: &Request) -> Envelope {
         wrap_info: None,
         warnings: None,
         auth: None,
+    }
+}
+
+impl From<VaultTokenError> for Problem {
+    fn from(error: VaultTokenError) -> Self {
+        match error {
+            VaultTokenError::Foreign => Self::new(Code::InvalidBody, error.to_string()),
+            VaultTokenError::Ended => Self::new(Code::TokenInvalid, error.to_string()),
+            VaultTokenError::Unavailable(error) => error.into(),
+        }
     }
 }
 
