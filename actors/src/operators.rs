@@ -71,6 +71,10 @@ pub struct IssuerConfig {
     pub algorithms: BTreeSet<IssuerAlgorithm>,
     /// What a value of the claim gives.
     pub grants: Vec<(String, Grant)>,
+    /// Scopes that the claim gives by naming them; all others it gives by a grant or not at all.
+    pub named_scopes: BTreeSet<Scope>,
+    /// The tenants that its tokens speak for, and nobody beyond: each must name one of them. None does not confine.
+    pub tenants: Option<BTreeSet<TenantId>>,
 }
 
 /// The algorithms that other issuers may use.

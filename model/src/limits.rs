@@ -600,8 +600,9 @@ pub mod token {
     pub const TTL_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
     /// Longest life of a token.
     pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
-    /// Bytes of a bearer header's value.
-    pub const BEARER_BYTES_MAX: usize = 8 * 1024;
+    /// Bytes of a bearer header's value: a token of 16 KiB (contract of the secret federation API, A.2) and its
+    /// scheme.
+    pub const BEARER_BYTES_MAX: usize = 16 * 1024 + 8;
     /// Leeway for clocks when a token's times are judged (threat-model, Time).
     pub const LEEWAY: Duration = Duration::from_secs(60);
     /// Verified tokens remembered, so that a signature is checked once and not per request.

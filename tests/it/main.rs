@@ -30,6 +30,8 @@ mod events;
 #[cfg(test)]
 mod federation;
 #[cfg(test)]
+mod foreign_tokens;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod fuzz;

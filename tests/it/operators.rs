@@ -553,6 +553,8 @@ fn issuer_config(name: String, jwks_url: Option<String>, algorithms: &[IssuerAlg
             ("hansa-admins".to_owned(), grant(OperatorRole::Administrator, None)),
             ("berlin-admins".to_owned(), grant(OperatorRole::Administrator, Some(1))),
         ],
+        named_scopes: BTreeSet::new(),
+        tenants: None,
     }
 }
 

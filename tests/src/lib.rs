@@ -18,6 +18,7 @@
 //! | [`AzureImitation`], [`GoogleImitation`] | what nobody can run: judged by the vendors' clients |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
+//! | [`OauthServer`] | a third party's issuer of tokens on a free loopback port |
 //! | [`Postgres`] | a real PostgreSQL server on a free loopback port |
 //! | [`DatabaseEngine`] | the two together: an OpenBao that makes users of a PostgreSQL |
 //! | [`Lessee`] | a linked site that is leased credentials, and what its hosts hold |
@@ -41,6 +42,7 @@ mod lessee;
 mod memory_store;
 mod moto;
 mod node;
+mod oauth_server;
 mod openbao;
 mod pair;
 mod postgres;
@@ -72,6 +74,7 @@ pub use lessee::{LEASES, Lessee, delivered_lease, lease_named, request_lease, re
 pub use memory_store::{MemoryStore, MemoryStores, Mood};
 pub use moto::AwsEmulator;
 pub use node::{TestClock, TestNode, all_scopes};
+pub use oauth_server::OauthServer;
 pub use openbao::OpenBao;
 pub use pair::TestPair;
 pub use postgres::Postgres;

@@ -14,7 +14,8 @@ use hansa_model::Timestamp;
 use hansa_model::access::Grant;
 use hansa_model::limits::{issuer as limits, token};
 use hansa_model::machine::issuer::{Freshness, Step};
-use hansa_model::scope::Operator;
+use hansa_model::scope::{Operator, Scope};
+use hansa_model::secrets::tenant::Tenancy;
 use hansa_transport::http::PeerRequest;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
@@ -133,12 +134,13 @@ impl Foreign {
         // With the issuer's name beside it, so that nobody there passes for somebody here.
         let userid = format!("{}#{}", self.config.issuer, claims.userid(&self.config.userid_claim)?);
         let words = claims.words(&self.config.scope_claim);
-        let mut given = self.config.grants.iter().filter(|(value, _)| words.contains(&value.as_str()));
-        let mut grant = given.next().map_or_else(Grant::default, |(_, grant)| grant.clone());
-        for (_, further) in given {
-            grant.join(further);
+        let named = words.iter().filter_map(|word| word.parse::<Scope>().ok());
+        let named = named.filter(|scope| self.config.named_scopes.contains(scope));
+        let mut grant = Grant { scopes: named.collect(), ..Grant::default() };
+        for (_, given) in self.config.grants.iter().filter(|(value, _)| words.contains(&value.as_str())) {
+            grant.join(given);
         }
-        let operator = Operator { tenancy: claims.tenancy()?, ..grant.operator(userid) };
+        let operator = Operator { tenancy: self.tenancy(claims)?, ..grant.operator(userid) };
         let remembered_until = now.after(limits::REMEMBERED_MAX).min(expires.after(token::LEEWAY));
         Ok(Verified {
             operator: Arc::new(operator),
@@ -147,6 +149,16 @@ impl Foreign {
             remembered_until,
             login: None,
         })
+    }
+
+    /// The tenants that the token speaks for. An issuer that is confined to some tells nothing of others.
+    fn tenancy(&self, claims: &Claims) -> Result<Tenancy, OperatorAuthenticationError> {
+        let told = claims.tenancy()?;
+        let Some(tenants) = &self.config.tenants else { return Ok(told) };
+        let own = told.tenant.filter(|tenant| tenants.contains(tenant));
+        let own = own.ok_or(OperatorAuthenticationError::Invalid)?;
+        // A role or partner would reach beyond the tenant.
+        Ok(Tenancy { tenant: Some(own), ..Tenancy::default() })
     }
 
     /// The issuer's keys, fetched when this token's is not among them or they are old.

@@ -9,6 +9,7 @@ use hansa_model::SiteId;
 use hansa_model::access::{Grant, OperatorRole};
 use hansa_model::limits::issuer as limits;
 use hansa_model::scope::Scope;
+use hansa_model::secrets::id::TenantId;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Variables};
@@ -43,6 +44,11 @@ pub struct IssuerLayer {
     pub scope_claim: Option<String>,
     /// `RS256`, `ES256` or both.
     pub algorithms: Option<Vec<String>>,
+    /// Scopes that the claim gives by naming them.
+    #[serde(default)]
+    pub scopes: BTreeSet<Scope>,
+    /// The tenants that its tokens speak for.
+    pub tenants: Option<BTreeSet<TenantId>>,
     /// What values of the claim give.
     #[serde(default)]
     pub grant: Vec<GrantLayer>,
@@ -114,8 +120,11 @@ impl IssuerLayer {
         if self.audience.is_empty() {
             return Err(bad("audience must not be empty"));
         }
-        if self.grant.is_empty() {
-            return Err(bad("without a [[issuer.grant]] its tokens allow nothing"));
+        if self.grant.is_empty() && self.scopes.is_empty() {
+            return Err(bad("without scopes and without a [[issuer.grant]] its tokens allow nothing"));
+        }
+        if self.tenants.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Err(bad("tenants must name one, or be left out"));
         }
         let algorithms = self.algorithms.unwrap_or_else(|| vec!["RS256".to_owned(), "ES256".to_owned()]);
         let algorithms: BTreeSet<IssuerAlgorithm> = algorithms
@@ -143,6 +152,8 @@ impl IssuerLayer {
             scope_claim: self.scope_claim.unwrap_or_else(|| "scope".to_owned()),
             algorithms,
             grants,
+            named_scopes: self.scopes,
+            tenants: self.tenants,
         })
     }
 }
@@ -199,6 +210,7 @@ mod tests {
         assert_eq!(issuers.len(), 1);
         assert!(issuers[0].jwks_url.is_some() && issuers[0].algorithms.len() == 2);
         assert!(issuers[0].grants.iter().any(|(_, grant)| grant.sites.is_some()));
+        assert!(issuers[0].named_scopes.contains(&Scope::SecretsRead) && issuers[0].tenants.is_some());
     }
 
     #[test]
@@ -207,6 +219,8 @@ mod tests {
 
         assert_eq!((issuers[0].userid_claim.as_str(), issuers[0].scope_claim.as_str()), ("sub", "scope"));
         assert!(resolve(&ISSUER.replace("https://a.example.com", "http://127.0.0.1:9")).is_ok());
+        let named = ISSUER.split("[[issuer.grant]]").next().unwrap().to_owned() + "scopes = ['secrets:read']";
+        assert!(resolve(&named).unwrap().issuers[0].named_scopes.contains(&Scope::SecretsRead));
         for bad in [
             ISSUER.replace("https", "http"),
             ISSUER.replace("audience = 'hansa'", "audience = ''"),
@@ -214,6 +228,8 @@ mod tests {
             ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\nalgorithms = ['HS256']"),
             ISSUER.replace("role = 'operator'", ""),
             ISSUER.split("[[issuer.grant]]").next().unwrap().to_owned(),
+            ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\nscopes = ['secrets:everything']"),
+            ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\ntenants = []"),
             format!("{ISSUER}{ISSUER}"),
         ] {
             assert!(matches!(resolve(&bad), Err(ConfigError::Operators(_))), "{bad}");
