@@ -123,14 +123,17 @@ impl Federation {
         self.operators.authenticate(&self.tree.context, bearer).await
     }
 
-    /// Takes down a call of the secrets API, or says how long its caller has to wait. Counted by identity, in
-    /// memory.
+    /// Takes down a call of the secrets API, or says how long its caller has to wait. Counted by tenant and
+    /// identity, in memory.
     ///
     /// # Errors
     /// The time to wait.
     pub fn admit(&self, operator: &Operator, category: Category) -> Result<(), Duration> {
+        // Two tenants may each have an AppRole of one name.
+        let tenant = operator.tenancy.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+        let identity = format!("{tenant} {}", operator.userid);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.admit(self.tree.context.now(), &operator.userid, category)
+        buckets.admit(self.tree.context.now(), &identity, category)
     }
 
     /// Makes an operator's token. It is not stored: it ends by its own time.

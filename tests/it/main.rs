@@ -66,11 +66,15 @@ mod policies_pushed;
 #[cfg(test)]
 mod quic_peer;
 #[cfg(test)]
+mod rate_limits;
+#[cfg(test)]
 mod rollups;
 #[cfg(test)]
 mod root_key;
 #[cfg(test)]
 mod search;
+#[cfg(test)]
+mod secret_canaries;
 mod secrets;
 #[cfg(test)]
 mod security;

@@ -7,6 +7,7 @@
 //! | [`TestProcess`] | the real program, killed by its process id |
 //! | [`TestPair`], [`Journal`] | two of them, and what the site's connector wrote down |
 //! | [`Relay`] | a way between them that loses, doubles, delays and reorders, and can be cut |
+//! | [`Canaries`] | secrets that must not be found where a test looks |
 //! | [`Dice`] | chance with a seed that is printed |
 //! | [`Api`], [`Answer`] | plain HTTP, as any client would speak it |
 //! | [`HttpCoordinator`] | a coordinator that has nothing but HTTP and two keys |
@@ -26,6 +27,7 @@
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
 mod canary;
+mod canaries;
 mod cases;
 mod database_engine;
 mod dice;
@@ -58,6 +60,7 @@ mod tools;
 mod waiting;
 
 pub use canary::seen_canaries;
+pub use canaries::Canaries;
 pub use cases::{Ask, hold_to, outcome, outcome_of};
 pub use database_engine::DatabaseEngine;
 pub use dice::Dice;
