@@ -14,6 +14,8 @@ mod backends_google;
 #[cfg(test)]
 mod backends_hostile;
 #[cfg(test)]
+mod backends_kubernetes;
+#[cfg(test)]
 mod backends_vault;
 #[cfg(test)]
 mod commands;

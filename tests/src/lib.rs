@@ -26,8 +26,8 @@
 //! | [`Schemathesis`] | a client that makes requests up from an OpenAPI document |
 //! | [`eventually`] | the only way to wait: for a state, never for a time |
 
-mod canary;
 mod canaries;
+mod canary;
 mod cases;
 mod database_engine;
 mod dice;
@@ -59,8 +59,8 @@ mod stores;
 mod tools;
 mod waiting;
 
-pub use canary::seen_canaries;
 pub use canaries::Canaries;
+pub use canary::seen_canaries;
 pub use cases::{Ask, hold_to, outcome, outcome_of};
 pub use database_engine::DatabaseEngine;
 pub use dice::Dice;
