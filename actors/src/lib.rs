@@ -68,10 +68,7 @@ pub use federation::Part;
 pub use federation::{
     BackendStatusView, Caller, ConflictView, Federation, Listed, NewValue, SecretCursor, SecretLogFilter,
     SecretPage, SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted, VaultLogin,
-    VaultLoginError, VaultTokenView, VersionAsked,
-    BackendStatusView, Caller, Federation, Listed, NewValue, SecretCursor, SecretLogFilter, SecretPage,
-    SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted, VaultLogin, VaultLoginError,
-    VaultTokenError, VaultTokenView, VersionAsked,
+    VaultLoginError, VaultTokenError, VaultTokenView, VersionAsked,
 };
 pub use inventory::InventoryChange;
 pub use keyring::IdentityError;
