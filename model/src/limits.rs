@@ -584,6 +584,14 @@ pub mod actor {
     /// Length of a store's file up to which a start after a crash walks it: reading 16 MiB takes a disk of
     /// 200 MB/s less than 100 ms. A larger file notes with each commit which of its pages are free.
     pub const REPAIR_WALK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+    /// Sealed records that one step of a rotation of the root key looks at: a millisecond of work.
+    pub const REWRAP_RECORDS_MAX: u64 = 128;
+    /// Bytes of records at which such a step ends early: one commit, as small as an operator's.
+    pub const REWRAP_BYTES_MAX: usize = 1024 * 1024;
+    /// Between two steps, so that a rotation leaves the disk to those who wait for it.
+    pub const REWRAP_PAUSE: Duration = Duration::from_millis(20);
+    /// Before a step is tried again that the store refused.
+    pub const REWRAP_RETRY_WAIT: Duration = Duration::from_secs(5);
     /// Restarts of one child within [`RESTART_WINDOW`] before its supervisor gives up on it.
     pub const RESTARTS_MAX: usize = 10;
     /// See [`RESTARTS_MAX`].

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::disk::{self, DirDisk, Disk as _, Held, STORE_FILE};
 use crate::error::{BackupError, Fault, OpenError, ReadError};
-use crate::generation::{self, Repair, Trust};
+use crate::generation::{self, PREVIOUS_TENANT_KEY, Repair, Trust};
 use crate::read::{Order, ReadView};
 use crate::schema::{self, definition};
 
@@ -51,6 +51,11 @@ fn fill(view: &ReadView, target: &DirDisk) -> Result<BackupReport, BackupError> 
     let mut report = BackupReport::default();
     for table in schema::TABLES {
         copy_table(view, &database, table.name, &mut report)?;
+    }
+    if let Some(previous) = view.sealer().portable_previous() {
+        // A rotation runs: the copy must open with the present root key alone, whenever it is restored.
+        let note = vec![(PREVIOUS_TENANT_KEY.to_vec(), previous.to_vec())];
+        store_chunk(&database, schema::META, &note).map_err(write_error)?;
     }
     database.close().map_err(write_error)?;
     target.publish().map_err(write_error)?;

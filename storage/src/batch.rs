@@ -10,7 +10,8 @@ use serde::Serialize;
 use zeroize::Zeroize;
 
 use crate::codec::{KeyOf, encode_record, range_bytes, recode};
-use crate::seal::Sealer;
+use crate::schema::META;
+use crate::seal::{Envelope, Sealer};
 use crate::table::{Log, SealedTable, Table};
 
 /// Room in which most drafts encode without a second allocation.
@@ -49,6 +50,8 @@ pub struct Batch {
     pub(crate) writes: Vec<Write>,
     /// The entries' bytes, made by whoever fills the batch: the writer has only to number and chain them.
     pub(crate) audit: Vec<Arc<[u8]>>,
+    /// What the store seals and opens with from this batch on.
+    pub(crate) sealer: Option<Arc<Sealer>>,
 }
 
 /// What must hold when the batch's turn comes.
@@ -67,11 +70,45 @@ pub(crate) enum Expected {
 
 #[derive(Clone)]
 pub(crate) enum Write {
-    Put { table: &'static str, key: Vec<u8>, record: Vec<u8> },
-    Seal { table: &'static str, version: u8, key: Vec<u8>, value: Secret<Vec<u8>> },
-    Delete { table: &'static str, key: Vec<u8> },
-    DeleteRange { table: &'static str, range: (Bound<Vec<u8>>, Bound<Vec<u8>>) },
-    Append { log: &'static str, version: u8, body: Vec<u8> },
+    Put {
+        table: &'static str,
+        key: Vec<u8>,
+        record: Vec<u8>,
+    },
+    Seal {
+        table: &'static str,
+        version: u8,
+        key: Vec<u8>,
+        value: Secret<Vec<u8>>,
+    },
+    /// A sealed value, with the sealer that made it: the store may have another by the time it is written.
+    PutSealed {
+        table: &'static str,
+        version: u8,
+        key: Vec<u8>,
+        envelope: Envelope,
+        by: Arc<Sealer>,
+    },
+    /// Puts the record in place of exactly this one, or else does nothing.
+    Replace {
+        table: &'static str,
+        key: Vec<u8>,
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
+    Delete {
+        table: &'static str,
+        key: Vec<u8>,
+    },
+    DeleteRange {
+        table: &'static str,
+        range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    },
+    Append {
+        log: &'static str,
+        version: u8,
+        body: Vec<u8>,
+    },
 }
 
 impl Batch {
@@ -181,15 +218,37 @@ impl Batch {
     }
 
     /// Replaces values to seal by their envelopes.
-    pub(crate) fn seal(&mut self, sealer: &Sealer) {
+    pub(crate) fn seal(&mut self, sealer: &Arc<Sealer>) {
         for write in &mut self.writes {
             if let Write::Seal { table, version, key, value } = write {
                 let envelope = sealer.seal(table, key, value.expose());
-                let record = postcard::to_extend(&envelope, vec![*version])
-                    .expect("an envelope is plain bytes, which always encode into memory");
-                *write = Write::Put { table, key: std::mem::take(key), record };
+                let (version, key, by) = (*version, std::mem::take(key), Arc::clone(sealer));
+                *write = Write::PutSealed { table, version, key, envelope, by };
             }
         }
+    }
+
+    /// Puts one of the store's own notes.
+    pub(crate) fn put_note(&mut self, key: &[u8], value: &[u8]) -> &mut Self {
+        self.write(Write::Put { table: META, key: key.to_vec(), record: value.to_vec() })
+    }
+
+    /// Removes one of the store's own notes.
+    pub(crate) fn delete_note(&mut self, key: &[u8]) -> &mut Self {
+        self.write(Write::Delete { table: META, key: key.to_vec() })
+    }
+
+    /// Refuses the batch unless one of the store's own notes is exactly this.
+    pub(crate) fn expect_note(&mut self, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        let expected = value
+            .map_or(Expected::Absent, |value| Expected::Record { record: value.to_vec(), recode: |_| None });
+        self.expectations.push(Expectation { table: META, key: key.to_vec(), expected });
+        self
+    }
+
+    /// Replaces a record by another, if it is still the same when the batch's turn comes.
+    pub(crate) fn replace(&mut self, table: &'static str, key: &[u8], from: &[u8], to: Vec<u8>) -> &mut Self {
+        self.write(Write::Replace { table, key: key.to_vec(), from: from.to_vec(), to })
     }
 
     fn expect_that<T: Table>(&mut self, key: Vec<u8>, expected: Expected) -> &mut Self {
@@ -208,6 +267,8 @@ impl Write {
         match self {
             Self::Put { key, record, .. } => key.len() + record.len(),
             Self::Seal { key, value, .. } => key.len() + value.expose().len(),
+            Self::PutSealed { key, envelope, .. } => key.len() + envelope.0.len(),
+            Self::Replace { key, to, .. } => key.len() + to.len(),
             Self::Delete { key, .. } => key.len(),
             Self::DeleteRange { .. } => 64,
             Self::Append { body, .. } => body.len(),

@@ -135,8 +135,8 @@ pub fn check_stopped(
     let hold = Arc::from(disk.lock()?);
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let generation = generation::open(disk, CACHE_BYTES, Trust::Nothing, &hold)?.ok_or_else(missing)?;
-    let wrapped = generation::wrapped_tenant_key(&generation.database)?;
-    let sealer = Sealer::open(root_key, &wrapped, entropy).map_err(|_| OpenError::WrongRootKey)?;
+    let stored = generation::stored_keys(&generation.database)?;
+    let sealer = Sealer::open(root_key, &stored, entropy).map_err(|_| OpenError::WrongRootKey)?;
     Ok(check(&ReadView::new(generation, Arc::new(sealer))?)?)
 }
 
@@ -183,8 +183,8 @@ fn check_record(view: &ReadView, table: &TableInfo, key: &[u8], record: &[u8]) -
         Kind::Records(decodes) => decodes(key, record).map_err(|error| error.to_string()),
         Kind::Sealed(decodes) => {
             decodes(key, record).map_err(|error| error.to_string())?;
-            let envelope: Envelope =
-                postcard::from_bytes(&record[1..]).map_err(|_| RecordError::Malformed.to_string())?;
+            let (_, envelope) =
+                Envelope::from_record(record).ok_or_else(|| RecordError::Malformed.to_string())?;
             let opened = view.sealer().unseal(table.name, key, &envelope);
             opened.map(drop).map_err(|_| "does not open with this root key, at this place".to_owned())
         }

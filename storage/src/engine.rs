@@ -11,6 +11,7 @@ use crate::batch::{Batch, Lane, Receipt};
 use crate::disk::{Disk, Held};
 use crate::error::{CommitError, Fault, OpenError, is_corruption};
 use crate::generation::{self, Counters, Current, Generation, Repair, Trust};
+use crate::seal::{Sealer, Sealers};
 use crate::transaction::Changes;
 
 /// What the writer answers for one batch.
@@ -22,6 +23,7 @@ pub(crate) struct Engine {
     disk: Arc<dyn Disk>,
     hold: Arc<dyn Held>,
     current: Arc<Current>,
+    sealers: Arc<Sealers>,
     counters: Counters,
     dead: bool,
 }
@@ -44,9 +46,10 @@ impl Engine {
         disk: Arc<dyn Disk>,
         hold: Arc<dyn Held>,
         current: Arc<Current>,
+        sealers: Arc<Sealers>,
         counters: Counters,
     ) -> Self {
-        Self { config, disk, hold, current, counters, dead: false }
+        Self { config, disk, hold, current, sealers, counters, dead: false }
     }
 
     /// Commits a group in one transaction and answers for each batch, in order. Durable when it returns.
@@ -106,12 +109,19 @@ impl Engine {
         }
         let generation = self.generation()?;
         let repair = Repair::of(generation.health.file_bytes(), self.config.walk_bytes_max);
-        let attempt = match attempt(&generation, batches, &self.counters, repair) {
+        let sealer = self.sealers.present();
+        let attempt = match attempt(&generation, batches, &self.counters, &sealer, repair) {
             Ok(attempt) => attempt,
             Err(failed) => self.recover(&generation, *failed)?,
         };
         if let Some(counters) = attempt.counters {
             self.counters = counters;
+        }
+        // What comes after this commit, in any transaction and any view, goes by the sealer that it brought.
+        for (batch, verdict) in batches.iter().zip(&attempt.verdicts) {
+            if let (Some(sealer), Ok(_)) = (&batch.sealer, verdict) {
+                self.sealers.set(Arc::clone(sealer));
+            }
         }
         Ok(attempt.verdicts)
     }
@@ -183,11 +193,12 @@ fn attempt(
     generation: &Generation,
     batches: &[&Batch],
     counters: &Counters,
+    sealer: &Sealer,
     repair: Repair,
 ) -> Result<Attempt, Box<Failed>> {
     let before_commit = |error| Box::new(Failed { error, attempt: None });
     let transaction = generation::begin_durable(&generation.database, repair).map_err(before_commit)?;
-    let attempt = apply(&transaction, batches, counters).map_err(before_commit)?;
+    let attempt = apply(&transaction, batches, counters, sealer).map_err(before_commit)?;
     let ended = if attempt.counters.is_some() {
         transaction.commit().map_err(redb::Error::from)
     } else {
@@ -203,8 +214,9 @@ fn apply(
     transaction: &redb::WriteTransaction,
     batches: &[&Batch],
     counters: &Counters,
+    sealer: &Sealer,
 ) -> Result<Attempt, redb::Error> {
-    let mut changes = Changes::new(transaction, counters);
+    let mut changes = Changes::new(transaction, counters, sealer);
     let mut verdicts = Vec::with_capacity(batches.len());
     let mut changed = false;
     for batch in batches {

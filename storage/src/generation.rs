@@ -10,12 +10,14 @@ use crate::backend::{Backend, Health};
 use crate::disk::{Disk, Held};
 use crate::error::{Fault, OpenError, ReadError};
 use crate::schema::{self, FORMAT, META};
-use crate::seal::{RootKey, Sealer};
+use crate::seal::{RootKey, Sealer, StoredKeys};
 
 pub(crate) const FORMAT_KEY: &[u8] = b"format";
 pub(crate) const COMMITS_KEY: &[u8] = b"commits";
 pub(crate) const AUDIT_KEY: &[u8] = b"audit";
 pub(crate) const TENANT_KEY: &[u8] = b"tenant_key";
+pub(crate) const PREVIOUS_TENANT_KEY: &[u8] = b"previous_tenant_key";
+pub(crate) const FINGERPRINT_KEY: &[u8] = b"fingerprint_key";
 pub(crate) const NEXT_PREFIX: &[u8] = b"next/";
 
 /// One opening of the file. Readers keep theirs alive; the store's present one is in [`Current`].
@@ -246,11 +248,22 @@ pub(crate) fn counters_in(transaction: &redb::ReadTransaction) -> Result<Counter
     Ok(counters)
 }
 
-/// The tenant key as stored, wrapped.
-pub(crate) fn wrapped_tenant_key(database: &redb::Database) -> Result<Vec<u8>, redb::Error> {
-    let meta = database.begin_read()?.open_table(schema::definition(META))?;
-    let wrapped = meta.get(TENANT_KEY)?.ok_or_else(damaged_note)?;
-    Ok(wrapped.value().to_vec())
+/// The store's keys as stored, wrapped.
+pub(crate) fn stored_keys(database: &redb::Database) -> Result<StoredKeys, redb::Error> {
+    stored_keys_in(&database.begin_read()?)
+}
+
+/// The same, as a snapshot sees them.
+pub(crate) fn stored_keys_in(transaction: &redb::ReadTransaction) -> Result<StoredKeys, redb::Error> {
+    let meta = transaction.open_table(schema::definition(META))?;
+    let note = |key: &[u8]| -> Result<Option<Vec<u8>>, redb::Error> {
+        Ok(meta.get(key)?.map(|value| value.value().to_vec()))
+    };
+    Ok(StoredKeys {
+        tenant: note(TENANT_KEY)?.ok_or_else(damaged_note)?,
+        previous: note(PREVIOUS_TENANT_KEY)?,
+        fingerprint: note(FINGERPRINT_KEY)?,
+    })
 }
 
 fn damaged_note() -> redb::Error {

@@ -30,6 +30,7 @@ mod backend;
 mod engine;
 mod generation;
 mod log;
+pub mod rotation;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,7 @@ pub use writer::Driver;
 use engine::Engine;
 use error::Fault;
 use generation::{Current, Trust};
-use seal::Sealer;
+use seal::{Sealer, Sealers};
 use writer::{GroupLimits, Request, Senders};
 
 /// How a store is run.
@@ -113,7 +114,7 @@ impl std::fmt::Debug for StoreConfig {
 pub struct Store {
     senders: Senders,
     current: Arc<Current>,
-    sealer: Arc<Sealer>,
+    sealers: Arc<Sealers>,
     driver: Driver,
 }
 
@@ -146,16 +147,17 @@ impl Store {
                 generation::open(&*disk, config.cache_bytes, Trust::AfterCrash, &hold)?.ok_or_else(missing)?
             }
         };
-        let wrapped = generation::wrapped_tenant_key(&generation.database)?;
-        let sealer = Sealer::open(root_key, &wrapped, entropy).map_err(|_| OpenError::WrongRootKey)?;
+        let stored = generation::stored_keys(&generation.database)?;
+        let sealer = Sealer::open(root_key, &stored, entropy).map_err(|_| OpenError::WrongRootKey)?;
+        let sealers = Arc::new(Sealers::new(sealer));
         let counters = generation::counters(&generation.database)?;
         let current = Arc::new(Current::new(generation));
         let (senders, queues) = writer::queues(limits::actor::WRITER_QUEUE_MAX);
         let limits =
             GroupLimits { bytes_max: config.commit_bytes_max, batches_max: config.commit_batches_max };
-        let engine = Engine::new(config, disk, hold, Arc::clone(&current), counters);
+        let engine = Engine::new(config, disk, hold, Arc::clone(&current), Arc::clone(&sealers), counters);
         writer::start(&driver, engine, queues, limits)?;
-        Ok(Self { senders, current, sealer: Arc::new(sealer), driver })
+        Ok(Self { senders, current, sealers, driver })
     }
 
     /// Stores a batch. Returns when it is on disk.
@@ -167,7 +169,7 @@ impl Store {
     /// See [`CommitError`]; [`CommitError::retry`] says what to do. A refused precondition concerns this
     /// batch alone, not those that share its transaction.
     pub async fn commit(&self, lane: Lane, mut batch: Batch) -> Result<Receipt, CommitError> {
-        batch.seal(&self.sealer);
+        batch.seal(&self.sealers.present());
         let (reply, verdict) = oneshot::channel();
         let request = Request { lane, batch, reply };
         self.senders.lane(lane).send(request).await.map_err(|_| CommitError::Closed)?;
@@ -179,7 +181,14 @@ impl Store {
     /// # Errors
     /// [`ReadError::Closed`], or the disk's.
     pub fn read(&self) -> Result<ReadView, ReadError> {
-        ReadView::new(self.current.get()?, Arc::clone(&self.sealer))
+        loop {
+            let sealer = self.sealers.present();
+            let view = ReadView::new(self.current.get()?, Arc::clone(&sealer))?;
+            // A rotation that went on in between may have stored what the older sealer does not open.
+            if Arc::ptr_eq(&sealer, &self.sealers.present()) {
+                return Ok(view);
+            }
+        }
     }
 
     /// Writes a snapshot into a new file, while the store goes on. Durable when it returns.
@@ -187,7 +196,15 @@ impl Store {
     /// # Errors
     /// See [`BackupError`]; nothing is left under the target's name.
     pub async fn backup(&self, to: &Path) -> Result<BackupReport, BackupError> {
-        let view = self.read().map_err(BackupError::Read)?;
+        let view = loop {
+            let view = self.read().map_err(BackupError::Read)?;
+            // A rotation that is being begun or ended: its commit is there, its keys come at once.
+            let noted = view.stored_keys().map_err(BackupError::Read)?.previous.is_some();
+            if noted == view.sealer().is_rotating() {
+                break view;
+            }
+            tokio::task::yield_now().await;
+        };
         let to = to.to_owned();
         let copied = self.driver.run("hansa-backup", move || backup::write(&view, &to)).await;
         copied.map_err(|error| BackupError::Write(Fault::new(error)))?

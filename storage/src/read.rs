@@ -4,14 +4,14 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::sync::Arc;
 
 use hansa_model::Secret;
-use redb::ReadableDatabase as _;
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
 
 use crate::codec::{KeyCodec, KeyOf, as_slices, decode_record, range_bytes};
 use crate::error::{Fault, ReadError, RecordError, is_corruption};
 use crate::generation::{self, Counters, Generation};
 use crate::log::{Assembler, Broken};
 use crate::schema::definition;
-use crate::seal::Sealer;
+use crate::seal::{Sealer, StoredKeys};
 use crate::table::{Log, SealedTable, Table};
 
 type EngineTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -185,6 +185,15 @@ impl ReadView {
 
     pub(crate) fn counters(&self) -> Result<Counters, ReadError> {
         generation::counters_in(&self.transaction).map_err(|error| read_error(&self.generation, error))
+    }
+
+    pub(crate) fn stored_keys(&self) -> Result<StoredKeys, ReadError> {
+        generation::stored_keys_in(&self.transaction).map_err(|error| read_error(&self.generation, error))
+    }
+
+    /// Records of a table.
+    pub(crate) fn count(&self, table: &'static str) -> Result<u64, ReadError> {
+        self.table(table)?.len().map_err(|error| self.error(error))
     }
 
     pub(crate) fn sealer(&self) -> &Sealer {

@@ -11,6 +11,7 @@ use crate::error::CommitError;
 use crate::generation::{AUDIT_KEY, AuditHead, COMMITS_KEY, Counters, NEXT_PREFIX};
 use crate::log::Pieces;
 use crate::schema::{META, definition};
+use crate::seal::Sealer;
 use crate::table::{Audit, Table as _};
 
 type Verdict = Result<Receipt, CommitError>;
@@ -22,11 +23,17 @@ pub(crate) struct Changes<'t> {
     tables: BTreeMap<&'static str, EngineTable<'t>>,
     before: Counters,
     counters: Counters,
+    sealer: &'t Sealer,
 }
 
 impl<'t> Changes<'t> {
-    pub(crate) fn new(transaction: &'t redb::WriteTransaction, counters: &Counters) -> Self {
-        Self { transaction, tables: BTreeMap::new(), before: counters.clone(), counters: counters.clone() }
+    pub(crate) fn new(
+        transaction: &'t redb::WriteTransaction,
+        counters: &Counters,
+        sealer: &'t Sealer,
+    ) -> Self {
+        let (before, counters) = (counters.clone(), counters.clone());
+        Self { transaction, tables: BTreeMap::new(), before, counters, sealer }
     }
 
     /// Applies one batch, or refuses it without a trace. An engine error spoils the whole transaction.
@@ -87,6 +94,22 @@ impl<'t> Changes<'t> {
         match write {
             Write::Put { table, key, record } => {
                 self.table(table)?.insert(key.as_slice(), record.as_slice())?;
+            }
+            Write::PutSealed { table, version, key, envelope, by } => {
+                // Sealed before the store's keys changed, written after: its key is the present one's now.
+                let record = if std::ptr::eq(&raw const **by, self.sealer) {
+                    envelope.to_record(*version)
+                } else {
+                    self.sealer.adopt(by, table, key, envelope).to_record(*version)
+                };
+                self.table(table)?.insert(key.as_slice(), record.as_slice())?;
+            }
+            Write::Replace { table, key, from, to } => {
+                let table = self.table(table)?;
+                let same = table.get(key.as_slice())?.is_some_and(|stored| stored.value() == from);
+                if same {
+                    table.insert(key.as_slice(), to.as_slice())?;
+                }
             }
             Write::Delete { table, key } => {
                 self.table(table)?.remove(key.as_slice())?;

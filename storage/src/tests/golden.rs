@@ -31,7 +31,7 @@ use super::*;
 use crate::codec::{KeyOf, Named, decode_record, encode_record};
 use crate::log::Pieces;
 use crate::schema::{Kind, META, TABLES};
-use crate::seal::{Envelope, Sealer};
+use crate::seal::{Envelope, Sealer, StoredKeys};
 use crate::table::*;
 
 struct Sample {
@@ -238,8 +238,9 @@ proptest::proptest! {
 
 fn sealer() -> Sealer {
     let entropy = SeededEntropy::new(11);
-    let wrapped = Sealer::new_tenant_key(&root_key(), &entropy);
-    Sealer::open(&root_key(), &wrapped, Arc::new(entropy)).unwrap()
+    let tenant = Sealer::new_tenant_key(&root_key(), &entropy);
+    let stored = StoredKeys { tenant, previous: None, fingerprint: None };
+    Sealer::open(&root_key(), &stored, Arc::new(entropy)).unwrap()
 }
 
 fn full_site() -> Site {

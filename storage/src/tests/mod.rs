@@ -7,6 +7,7 @@ mod full;
 mod golden;
 mod golden_secrets;
 mod modes;
+mod rotation;
 mod sealing;
 
 use std::collections::BTreeMap;
