@@ -43,6 +43,32 @@ impl From<hansa_storage::ReadError> for Unavailable {
     }
 }
 
+/// The root key was not rotated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootKeyError {
+    /// A rotation runs. Wait for its end.
+    #[error("the root key is being rotated already: see `hansa root-key status`")]
+    Running,
+    /// It cannot be done like that; the text says what can.
+    #[error("{0}")]
+    Refused(String),
+    /// The place where the key is kept did not do its part. Nothing has changed; mend it, then repeat.
+    #[error("{0}")]
+    Failed(String),
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl From<crate::root_key::HolderError> for RootKeyError {
+    fn from(error: crate::root_key::HolderError) -> Self {
+        match error {
+            crate::root_key::HolderError::Refused(why) => Self::Refused(why),
+            crate::root_key::HolderError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
 /// The node has another role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this node's role is {role}, the call needs {needed}: see `hansa role set`")]

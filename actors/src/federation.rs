@@ -17,6 +17,7 @@ mod policies;
 mod queue;
 mod received;
 mod rollups;
+mod root_key;
 mod secret_logs;
 mod secrets;
 

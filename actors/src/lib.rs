@@ -4,7 +4,7 @@
 //!   api, binary ──► Federation (facade, cheap to clone)
 //!                      │ calls, awaited                     reads, never queued
 //!                      ▼                                         │
-//!   Node ─┬─ Audit
+//!   Node ─┬─ Audit · RootKey
 //!         ├─ Coordinator ─┬─ Policies · Leases · Alerts · Webhooks
 //!         │               └─ Site × n ──► Writer (storage)       ▼
 //!         │                  │  ▲                        Roster · Directory · ReadView
@@ -48,6 +48,7 @@ mod persistence;
 mod policies;
 mod post;
 mod rollups;
+mod root_key;
 mod roster;
 mod site;
 mod supervision;
@@ -77,3 +78,4 @@ pub use operators::{
     ApiKeyView, IssuerAlgorithm, IssuerConfig, LoggedIn, NewApiKey, NewUser, OperatorsConfig, SharedSecret,
     UserPatch, UserView,
 };
+pub use root_key::{HolderError, Holding, NoHolder, RootKeyHolder, RootKeyView, RotationView};

@@ -3,6 +3,7 @@
 //! ```text
 //! Node                        starts downwards, stops upwards
 //! ├─ Audit                    follows the audit chain, signs checkpoints
+//! ├─ RootKey                  carries a rotation of the root key on
 //! ├─ Coordinator              while the role is coordinator
 //! │  ├─ Webhooks
 //! │  ├─ Alerts
@@ -59,6 +60,7 @@ use crate::keyring::{IdentityError, Keyring};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::operators::Operators;
+use crate::root_key::{RootKeyActor, RootKeyHolder, RootKeyMessage, RootKeys};
 use crate::supervision::{Children, Handle};
 use crate::sync_queue::{SyncQueueActor, SyncQueueMessage};
 use crate::uplink::{UplinkActor, UplinkMessage};
@@ -85,6 +87,8 @@ pub struct NodeEnv {
     pub issuers: Issuers,
     /// What speaks to secret backends.
     pub drivers: Arc<dyn Drivers>,
+    /// Where the root key is kept.
+    pub root_key: Arc<dyn RootKeyHolder>,
     /// Where heavy work runs.
     pub compute: Compute,
     /// Seed of the QUIC endpoint's own randomness; none in production.
@@ -161,6 +165,8 @@ impl Node {
         let site = SiteRole::new(&context, endpoint.clone(), env.connectors)?;
         let backends = Backends::new(Arc::clone(&context), env.drivers);
         let tree = Tree {
+            root_keys: RootKeys::new(Arc::clone(&context), env.root_key),
+            root_key_actor: Handle::new("root key"),
             context,
             backends,
             coordinator,
@@ -210,6 +216,8 @@ pub(crate) struct Tree {
     pub(crate) role: Arc<ArcSwap<Role>>,
     /// What the audit log is searched by.
     pub(crate) audit: AuditReader,
+    pub(crate) root_keys: RootKeys,
+    pub(crate) root_key_actor: Handle<RootKeyMessage>,
     /// Stamps of HTTP peers that were taken; after a restart they could be taken once more.
     pub(crate) stamps: Arc<Mutex<Taken>>,
 }
@@ -353,6 +361,7 @@ struct NodeActor {
 }
 
 struct NodeState {
+    /// The actors of any role, before all others: audit log and root key.
     audit: Children,
     backends: Children,
     role: Children,
@@ -379,6 +388,10 @@ impl Actor for NodeActor {
         let context = Arc::clone(&self.tree.context);
         let make = move || (AuditActor { context: Arc::clone(&context) }, ());
         state.audit.start::<AuditActor, _>(supervisor.clone(), &Handle::new("audit"), make).await?;
+        let keys = self.tree.root_keys.clone();
+        let make = move || (RootKeyActor { keys: keys.clone() }, ());
+        let handle = &self.tree.root_key_actor;
+        state.audit.start::<RootKeyActor, _>(supervisor.clone(), handle, make).await?;
         let backends = self.tree.backends.clone();
         let make = move || (BackendsActor { backends: backends.clone() }, ());
         let handle = &self.tree.backends.actor;

@@ -135,6 +135,9 @@ codes! {
     CoordinatorUnreachable "coordinator_unreachable" BAD_GATEWAY "The coordinator cannot be reached"
     CoordinatorRefused "coordinator_refused" BAD_GATEWAY "The coordinator refused the enrollment"
     // The node.
+    RootKeyRotating "root_key_rotating" CONFLICT "The root key is being rotated"
+    RootKeyRefused "root_key_refused" CONFLICT "The root key cannot be rotated like that"
+    RootKeyFailed "root_key_failed" SERVICE_UNAVAILABLE "The next root key cannot be kept"
     BackupUnavailable "backup_unavailable" CONFLICT "The node has no folder for backups"
     Busy "busy" SERVICE_UNAVAILABLE "The node is busy"
     TimedOut "timed_out" SERVICE_UNAVAILABLE "The request took too long"

@@ -14,8 +14,8 @@ use hansa_actors::error::{
     AccessError, AlertError, AuditChainError, AuditEntryError, CancelError, CommandNotFound, CompleteError,
     CoordinatorAuthenticationError, DispatchError, EnrollError, FindingsError, HostNotFound, IngestError,
     InventoryError, LeaseError, LeaseRequestError, LeaveError, LoginError, OperatorAuthenticationError,
-    PastError, ReadError, ReceiveError, RefreshError, RegistryError, SiteAuthenticationError, SiteNotFound,
-    TrustError, Unavailable, WebhookError, WrongRole,
+    PastError, ReadError, ReceiveError, RefreshError, RegistryError, RootKeyError, SiteAuthenticationError,
+    SiteNotFound, TrustError, Unavailable, WebhookError, WrongRole,
 };
 use hansa_model::access::InvalidAccess;
 use hansa_model::limits::http as limits;
@@ -214,6 +214,18 @@ impl Problem {
             _ => {}
         }
         response
+    }
+}
+
+impl From<RootKeyError> for Problem {
+    fn from(error: RootKeyError) -> Self {
+        let code = match error {
+            RootKeyError::Running => Code::RootKeyRotating,
+            RootKeyError::Refused(_) => Code::RootKeyRefused,
+            RootKeyError::Failed(_) => Code::RootKeyFailed,
+            RootKeyError::Unavailable(error) => return error.into(),
+        };
+        Self::new(code, error.to_string())
     }
 }
 

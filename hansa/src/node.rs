@@ -30,6 +30,7 @@ use crate::cli::failure::{Exit, Failure, chain};
 use crate::client::socket_path;
 use crate::config::{Config, QUIC_LISTEN_DEFAULT};
 use crate::connector::Declared;
+use crate::root_key::Keeper;
 use crate::system::{SystemClock, SystemEntropy, compute, is_loopback};
 use crate::{issuer, mint, root_key, tls};
 
@@ -67,7 +68,7 @@ impl RunningNode {
         let http = TcpListener::bind(config.listen)
             .await
             .map_err(|error| bind_failure("HTTP", config.listen, &error, "--listen"))?;
-        let store = open_store(config).await?;
+        let (store, keeper) = open_store(config).await?;
         let quic = bind_quic(config, &store)?;
         let io = |error: std::io::Error| Failure::new(Exit::Failed, error.to_string());
         let (http_address, quic_address) = (http.local_addr().map_err(io)?, quic.local_addr().map_err(io)?);
@@ -75,7 +76,7 @@ impl RunningNode {
         let socket = socket_path(&config.data_dir);
         let mint_socket = mint::socket_path(&config.data_dir);
         let (local, minting) = (bind_local(&socket)?, bind_local(&mint_socket)?);
-        let (node, federation) = start_actors(config, &addresses, store.clone(), quic).await?;
+        let (node, federation) = start_actors(config, &addresses, store.clone(), keeper, quic).await?;
         let listener = match acceptor {
             Some(acceptor) => Listener::Wrapped(http, acceptor),
             None => Listener::Plain(http),
@@ -209,6 +210,7 @@ async fn start_actors(
     config: &Config,
     addresses: &Addresses,
     store: Store,
+    keeper: Keeper,
     socket: UdpSocket,
 ) -> Result<(Node, Federation), Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
@@ -225,6 +227,7 @@ async fn start_actors(
         connectors: Arc::new(connectors),
         issuers: Issuers::new(issuer::open(&config.lease_issuers, &drivers(config))?),
         drivers: Arc::new(drivers(config)),
+        root_key: Arc::new(keeper),
         compute: compute(),
         endpoint_seed: None,
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -321,7 +324,7 @@ fn bind_quic(config: &Config, store: &Store) -> Result<UdpSocket, Failure> {
         .map_err(failed(everywhere))
 }
 
-async fn open_store(config: &Config) -> Result<Store, Failure> {
+async fn open_store(config: &Config) -> Result<(Store, Keeper), Failure> {
     let data_dir = &config.data_dir;
     let disk = DirDisk::new(data_dir)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data_dir.display())))?;
@@ -330,16 +333,18 @@ async fn open_store(config: &Config) -> Result<Store, Failure> {
         key_file: &config.root_key_file,
         transit: config.root_key_transit.as_ref(),
     };
-    let root_key = Box::pin(source.load()).await?;
+    let loaded = Box::pin(source.load()).await?;
     let store_config = StoreConfig {
         cache_bytes: usize::try_from(config.cache_bytes).unwrap_or(usize::MAX),
         ..StoreConfig::default()
     };
-    let store =
-        Store::open(store_config, Arc::new(disk), Driver::Thread, &root_key.key, Arc::new(SystemEntropy))
-            .map_err(|error| open_failure(data_dir, &error))?;
-    root_key.settle()?;
-    Ok(store)
+    let disk = Arc::new(disk);
+    let (store, opened) = loaded.open(data_dir, |key| {
+        let (config, disk) = (store_config.clone(), Arc::clone(&disk));
+        Store::open(config, disk, Driver::Thread, key, Arc::new(SystemEntropy))
+    })?;
+    let keeper = opened.settle(&store)?;
+    Ok((store, keeper))
 }
 
 /// The failure for a store that does not open.

@@ -663,7 +663,7 @@ pub mod access {
     /// How long the refresh token before the present one is still answered: browsers refresh in several
     /// tabs at once. After it, the old one's use ends the login.
     pub const REFRESH_GRACE: Duration = Duration::from_secs(10);
-    /// Bytes of a login's body: an address and a password, and room.
+    /// Bytes of a login's body, or of another with a passphrase: an address and a password, and room.
     pub const LOGIN_BODY_BYTES_MAX: usize = 4 * 1024;
     /// Bytes of a refresh token that is looked at; ours have 87.
     pub const REFRESH_TOKEN_BYTES_MAX: usize = 256;

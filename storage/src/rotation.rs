@@ -82,6 +82,14 @@ impl Store {
         }
     }
 
+    /// Whether the store's notes on the disk say that a rotation runs.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn rotation_noted(&self) -> Result<bool, ReadError> {
+        Ok(self.read()?.stored_keys()?.previous.is_some())
+    }
+
     /// How many sealed records there are.
     ///
     /// # Errors

@@ -83,6 +83,11 @@ impl RootKey {
         Self { previous: Some(previous.key.clone()), ..self }
     }
 
+    /// Whether it holds the key before it.
+    pub const fn has_previous(&self) -> bool {
+        self.previous.is_some()
+    }
+
     /// This key alone.
     #[must_use]
     pub fn alone(&self) -> Self {

@@ -193,6 +193,7 @@ impl TestNode {
             connectors: Arc::clone(&self.options.connectors),
             issuers: self.options.issuers.clone(),
             drivers: Arc::clone(&self.options.drivers),
+            root_key: Arc::new(hansa_actors::NoHolder),
             compute: compute(),
             endpoint_seed: None,
             host_name: "node.example.com".to_owned(),

@@ -7,7 +7,7 @@ use super::parameters::VERBOSE;
 use crate::route::Access::{AnyOperator, Operator, Public, RefreshCookie};
 use crate::route::Method::{Delete, Get, Patch, Post, Put};
 use crate::route::{Input, Output, Route, schema};
-use crate::v1::{access, events, identity, login, operations, server};
+use crate::v1::{access, events, identity, login, operations, root_key, server};
 
 pub(super) static ROUTES: &[Route] = &[
     // Identity and role (contract B1).
@@ -167,6 +167,22 @@ pub(super) static ROUTES: &[Route] = &[
         "Copies the node's store while it runs",
     )
     .gives(Output::Json(201, schema::<operations::Backup>())),
+    Route::new(
+        Get,
+        "/api/v1/root-key",
+        Operator(Scope::Admin, read!(root_key::show, any operator)),
+        "Says how the root key is kept, and how far its rotation is",
+    )
+    .ok(schema::<root_key::RootKeyBody>()),
+    Route::new(
+        Post,
+        "/api/v1/root-key/rotate",
+        Operator(Scope::Admin, act!(root_key::rotate, as operator)),
+        "Rotates the root key while the node runs",
+    )
+    .takes(Input::OptionalJson(schema::<root_key::RotateBody>()))
+    .gives(Output::Json(202, schema::<root_key::RootKeyBody>()))
+    .small(access_limits::LOGIN_BODY_BYTES_MAX),
     Route::new(Get, "/livez", Public(read!(operations::livez)), "Says that the process answers")
         .ok(schema::<operations::Liveness>()),
     Route::new(Get, "/readyz", Public(read!(operations::readyz)), "Says whether the node can do its work")

@@ -18,5 +18,6 @@ pub(crate) mod past;
 pub(crate) mod policies;
 pub(crate) mod received;
 pub(crate) mod rollups;
+pub(crate) mod root_key;
 pub(crate) mod server;
 pub(crate) mod sites;

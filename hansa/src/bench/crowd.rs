@@ -142,6 +142,7 @@ impl Target {
             connectors: Arc::new(Echo),
             issuers: hansa_actors::issuer::Issuers::default(),
             drivers: Arc::new(hansa_backends::NoDrivers),
+            root_key: Arc::new(hansa_actors::NoHolder),
             compute: compute(),
             endpoint_seed: None,
             host_name: "crowd.example.com".to_owned(),

@@ -25,6 +25,7 @@ mod queue;
 mod received;
 mod role;
 mod rollup;
+mod root_key;
 mod secret;
 mod site;
 mod store;
@@ -125,6 +126,8 @@ pub enum Command {
     Relocate(received::RelocateArgs),
     /// Leaves the federation.
     Leave(received::LeaveArgs),
+    /// The key that everything sealed hangs on: make, rotate, see how it is kept.
+    RootKey(root_key::RootKeyArgs),
     /// Takes a consistent copy of a running node's store.
     Backup(store::BackupArgs),
     /// Puts a backup into a new data folder.
@@ -197,6 +200,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Connector(args) => received::connectors(args).await,
         Command::Relocate(args) => received::relocate(args).await,
         Command::Leave(args) => received::leave(args).await,
+        Command::RootKey(args) => root_key::run(args).await,
         Command::Backup(args) => store::backup(args).await,
         Command::Restore(args) => store::restore(&args),
         Command::Check(args) => store::check(&args).await,

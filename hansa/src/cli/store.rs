@@ -12,7 +12,7 @@ use serde_json::json;
 use super::connection::Connection;
 use super::failure::{Exit, Failure, chain};
 use super::output::{self, Column, Format, field, note};
-use crate::node::{ROOT_KEY_FILE, open_failure, private_folder};
+use crate::node::{ROOT_KEY_FILE, private_folder};
 use crate::root_key::{self, WRAPPED_KEY_FILE};
 use crate::system::SystemEntropy;
 
@@ -201,8 +201,9 @@ async fn read_report(args: &CheckArgs) -> Result<hansa_storage::CheckReport, Fai
         root_key::transit_of(&args.data_dir)?.resolve().map_err(|error| Failure::usage(error.to_string()))?;
     let source =
         root_key::Source { data_dir: &args.data_dir, key_file: &key_file, transit: transit.as_ref() };
-    let root_key = Box::pin(source.load()).await?.key;
+    let loaded = Box::pin(source.load()).await?;
     let disk = DirDisk::new(&args.data_dir).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    hansa_storage::check_stopped(&disk, &root_key, Arc::new(SystemEntropy))
-        .map_err(|error| open_failure(&args.data_dir, &error))
+    let (report, _) = loaded
+        .open(&args.data_dir, |key| hansa_storage::check_stopped(&disk, key, Arc::new(SystemEntropy)))?;
+    Ok(report)
 }

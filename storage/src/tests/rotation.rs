@@ -202,12 +202,22 @@ async fn deleted_value_does_not_open_again_though_its_record_was_copied_before_a
     let test = TestStore::new();
     fill(&test.store, 1).await;
     let stolen = envelopes(&test.store).remove(0);
-    test.store.commit(Lane::Operator, batch(|b| drop(b.delete::<Identity>("0000")))).await.unwrap();
+    test.store
+        .commit(
+            Lane::Operator,
+            batch(|b| {
+                b.delete::<Identity>("0000");
+            }),
+        )
+        .await
+        .unwrap();
     test.store.begin_rotation(&both_keys(), Batch::new()).await.unwrap();
     finish(&test.store).await.unwrap();
 
     // Whoever has the disk's free pages and the key of today puts the record back in its place.
-    let put_back = batch(|b| drop(b.put::<Identity>("0000", &stolen)));
+    let put_back = batch(|b| {
+        b.put::<Identity>("0000", &stolen);
+    });
     test.store.commit(Lane::Operator, put_back).await.unwrap();
 
     let view = test.store.read().unwrap();
@@ -217,9 +227,10 @@ async fn deleted_value_does_not_open_again_though_its_record_was_copied_before_a
 /// A rotation of a small store, from its start on or from where it was left; tells of its beginning.
 async fn rotate(store: &Store) -> Result<(), RotationError> {
     if store.rotation() == Rotation::None {
-        store
-            .begin_rotation(&both_keys(), batch(|b| drop(b.put::<Settings>("begun", &"yes".to_owned()))))
-            .await?;
+        let begun = batch(|b| {
+            b.put::<Settings>("begun", &"yes".to_owned());
+        });
+        store.begin_rotation(&both_keys(), begun).await?;
     }
     finish(store).await.map(drop)
 }

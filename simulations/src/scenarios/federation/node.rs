@@ -47,6 +47,7 @@ pub(in crate::scenarios) async fn start(
         connectors,
         issuers,
         drivers,
+        root_key: Arc::new(hansa_actors::NoHolder),
         compute: Compute::INLINE,
         endpoint_seed: Some(env.endpoint_seed),
         host_name: env.name.clone(),
