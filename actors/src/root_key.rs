@@ -248,9 +248,17 @@ impl RootKeyActor {
                 RotationError::Commit(
                     error @ (CommitError::Io(_) | CommitError::Corrupt(_) | CommitError::Closed),
                 ) => Unavailable::from(error).into(),
-                error => {
+                RotationError::Commit(error) => {
                     holder.discard().await?;
-                    refusal(error)
+                    Unavailable::from(error).into()
+                }
+                RotationError::Running => {
+                    holder.discard().await?;
+                    RootKeyError::Running
+                }
+                RotationError::Unprepared | RotationError::Read(_) => {
+                    holder.discard().await?;
+                    Unavailable::Storage.into()
                 }
             });
         }
@@ -315,14 +323,6 @@ impl RootKeyActor {
             warn!(%error, "the former root key is still kept, for nothing: the next start forgets it");
         }
         Ok(())
-    }
-}
-
-fn refusal(error: RotationError) -> RootKeyError {
-    match error {
-        RotationError::Running => RootKeyError::Running,
-        RotationError::Unprepared | RotationError::Read(_) => Unavailable::Storage.into(),
-        RotationError::Commit(error) => Unavailable::from(error).into(),
     }
 }
 

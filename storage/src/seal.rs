@@ -156,7 +156,8 @@ impl RootKey {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (first, rest) = text.trim_end().split_once('\n').unwrap_or((text.trim_end(), ""));
+        let text = text.trim_end();
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
         let digits = Secret::new(unhex(first.trim_end().strip_prefix(KEY_FILE_PREFIX)?)?);
         let key = Self::new(digits.expose().as_slice().try_into().ok()?);
         if rest.is_empty() { Some(key) } else { key.with_previous_line(rest) }

@@ -74,12 +74,16 @@ mod rollups;
 #[cfg(test)]
 mod root_key;
 #[cfg(test)]
+mod root_key_rotation;
+#[cfg(test)]
 mod search;
 #[cfg(test)]
 mod secret_canaries;
 mod secrets;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod stolen_folder;
 #[cfg(test)]
 mod supervision;
 #[cfg(test)]

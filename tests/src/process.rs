@@ -71,6 +71,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct TestProcess {
     folder: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     port: u16,
     child: Option<tokio::process::Child>,
 }
@@ -113,7 +114,15 @@ impl TestProcess {
                 format!("--ready-file={}", folder.join("ready.json").display()),
             ])
             .collect();
-        Self { folder: folder.to_owned(), arguments, port, child: None }
+        Self { folder: folder.to_owned(), arguments, environment: Vec::new(), port, child: None }
+    }
+
+    /// A node that is not started yet, with a configuration file and variables of its own.
+    pub fn stopped_in(folder: &Path, role: &str, config: &Path, environment: Vec<(String, String)>) -> Self {
+        let mut process = Self::new(folder, role, "info");
+        process.arguments.push(format!("--config={}", config.display()));
+        process.environment = environment;
+        process
     }
 
     /// Starts it again.
@@ -134,6 +143,7 @@ impl TestProcess {
             .args(["-c", "umask 000; exec \"$0\" \"$@\""])
             .arg(binary())
             .args(&self.arguments)
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -167,6 +177,7 @@ impl TestProcess {
         assert!(self.child.is_none(), "the process runs");
         let running = tokio::process::Command::new(binary())
             .args(&self.arguments)
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
@@ -191,17 +202,32 @@ impl TestProcess {
     /// # Panics
     /// It fails.
     pub async fn run(&self, arguments: &[&str]) -> String {
-        let output = tokio::process::Command::new(binary())
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .expect("the program starts");
+        let output = self.output(arguments).await;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "hansa {}: {errors}", arguments.join(" "));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs the program's command line where it must fail, and gives what it said.
+    ///
+    /// # Panics
+    /// It succeeds.
+    pub async fn failed(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments).await;
+        assert!(!output.status.success(), "hansa {} succeeded", arguments.join(" "));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    async fn output(&self, arguments: &[&str]) -> std::process::Output {
+        tokio::process::Command::new(binary())
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .envs(self.environment.clone())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("the program starts")
     }
 
     /// HTTP as an operator with every scope.
