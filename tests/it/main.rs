@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod alerts;
 #[cfg(test)]
+mod approles;
+#[cfg(test)]
 mod audit;
 #[cfg(test)]
 mod backends;

@@ -12,7 +12,8 @@ use hansa_model::secret::{TokenHash, generate_token, hex, token_hash};
 use hansa_model::secrets::id::TenantId;
 use hansa_model::secrets::vault::{AppRole, AppRoleSecret, VaultToken};
 use hansa_model::{Secret, Timestamp};
-use hansa_storage::{Batch, CommitError, Lane, table};
+use hansa_storage::codec::Named;
+use hansa_storage::{Batch, CommitError, Lane, ReadError, ReadView, table};
 
 use super::Federation;
 use crate::backends::error::TenantError;
@@ -80,11 +81,9 @@ impl Federation {
     /// The store did not answer.
     pub fn app_roles(&self, tenant: &TenantId) -> Result<Vec<AppRole>, Unavailable> {
         let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
-        let all = view.all::<table::AppRoles>(..).map_err(|_| Unavailable::Storage)?;
-        let mut roles: Vec<AppRole> =
-            all.into_iter().map(|(_, role)| role).filter(|role| role.tenant == *tenant).collect();
-        roles.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(roles)
+        // Names are of letters, digits and marks that all sort before DEL.
+        let all = view.all::<table::AppRoles>(key(tenant, "")..key(tenant, "\u{7f}"));
+        Ok(all.map_err(|_| Unavailable::Storage)?.into_iter().map(|(_, role)| role).collect())
     }
 
     /// Makes an AppRole. Durable on return. It may do no more than its maker.
@@ -102,9 +101,6 @@ impl Federation {
         if !scopes.iter().all(|scope| operator.may(*scope)) {
             return Err(TenantError::Denied);
         }
-        if self.app_roles(tenant)?.iter().any(|role| role.name == name) {
-            return Err(TenantError::NameTaken);
-        }
         let context = &self.tree.context;
         let ttl = token_ttl.unwrap_or(limits::VAULT_TOKEN_TTL_DEFAULT).min(limits::VAULT_TOKEN_TTL_MAX);
         let role = AppRole {
@@ -118,11 +114,14 @@ impl Federation {
         };
         let mut batch = Batch::new();
         batch
-            .expect_absent::<table::AppRoles>(role.role_id.as_str())
-            .put::<table::AppRoles>(role.role_id.as_str(), &role)
+            .expect_absent::<table::AppRoles>(&key(tenant, name))
+            .put::<table::AppRoles>(&key(tenant, name), &role)
             .audit(context.audit_node("approle_created", Some(operator), described(&role)));
-        context.commit(Lane::Operator, batch).await?;
-        Ok(role)
+        match context.store_batch(Lane::Operator, batch).await {
+            Ok(_) => Ok(role),
+            Err(CommitError::PreconditionFailed { .. }) => Err(TenantError::NameTaken),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
     }
 
     /// Makes a secret id of an AppRole. Durable on return; it is in the answer and nowhere else.
@@ -141,18 +140,22 @@ impl Federation {
         let now = context.now();
         let secret = generate_token(&*context.entropy);
         let row = AppRoleSecret {
+            tenant: tenant.clone(),
+            name: role.name.clone(),
             role_id: role.role_id.clone(),
             expires_at: ttl.map(|ttl| now.after(ttl)),
             created_at: now,
         };
         let mut batch = Batch::new();
-        batch.put::<table::AppRoleSecrets>(&token_hash(secret.expose()), &row).audit(context.audit_node(
-            "approle_secret_created",
-            Some(operator),
-            described(&role),
-        ));
-        context.commit(Lane::Operator, batch).await?;
-        Ok((role, secret))
+        batch
+            .expect::<table::AppRoles>(&key(tenant, name), &role)
+            .put::<table::AppRoleSecrets>(&token_hash(secret.expose()), &row)
+            .audit(context.audit_node("approle_secret_created", Some(operator), described(&role)));
+        match context.store_batch(Lane::Operator, batch).await {
+            Ok(_) => Ok((role, secret)),
+            Err(CommitError::PreconditionFailed { .. }) => Err(TenantError::AppRoleNotFound),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
     }
 
     /// Removes an AppRole; its secret ids and tokens are refused from then on. Durable on return.
@@ -172,7 +175,9 @@ impl Federation {
         let tokens = view.all::<table::VaultTokens>(..).map_err(|_| Unavailable::Storage)?;
         drop(view);
         let mut batch = Batch::new();
-        batch.delete::<table::AppRoles>(role.role_id.as_str());
+        batch
+            .expect::<table::AppRoles>(&key(tenant, name), &role)
+            .delete::<table::AppRoles>(&key(tenant, name));
         for (hash, _) in secrets.iter().filter(|(_, secret)| secret.role_id == role.role_id) {
             batch.delete::<table::AppRoleSecrets>(hash);
         }
@@ -180,12 +185,17 @@ impl Federation {
             batch.delete::<table::VaultTokens>(hash);
         }
         batch.audit(context.audit_node("approle_removed", Some(operator), described(&role)));
-        Ok(context.commit(Lane::Operator, batch).await.map(drop)?)
+        match context.store_batch(Lane::Operator, batch).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::PreconditionFailed { .. }) => Err(TenantError::AppRoleNotFound),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
     }
 
     fn app_role(&self, tenant: &TenantId, name: &str) -> Result<AppRole, TenantError> {
-        let roles = self.app_roles(tenant)?;
-        roles.into_iter().find(|role| role.name == name).ok_or(TenantError::AppRoleNotFound)
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let role = view.get::<table::AppRoles>(&key(tenant, name)).map_err(|_| Unavailable::Storage)?;
+        role.ok_or(TenantError::AppRoleNotFound)
     }
 
     /// Logs an AppRole in. Durable on return: the token outlives a restart of the node.
@@ -205,12 +215,14 @@ impl Federation {
             .map_err(|_| Unavailable::Storage)?
             .filter(|known| known.role_id == role_id && known.expires_at.is_none_or(|end| now < end))
             .ok_or(VaultLoginError::Refused)?;
-        let role = view.get::<table::AppRoles>(known.role_id.as_str()).map_err(|_| Unavailable::Storage)?;
-        let role = role.ok_or(VaultLoginError::Refused)?;
+        let role = same_role(&view, &known.tenant, &known.name, &known.role_id);
+        let role = role.map_err(|_| Unavailable::Storage)?.ok_or(VaultLoginError::Refused)?;
         drop(view);
         let token = Secret::new(format!("{TOKEN_PREFIX}{}", generate_token(&*context.entropy).expose()));
         let ttl = Duration::from_secs(role.token_ttl_seconds);
         let row = VaultToken {
+            tenant: role.tenant.clone(),
+            name: role.name.clone(),
             role_id: role.role_id.clone(),
             accessor: hex(&context.entropy.bytes::<12>()),
             issued_at: now,
@@ -220,7 +232,7 @@ impl Federation {
         let operator = role.operator();
         let mut batch = Batch::new();
         batch
-            .expect::<table::AppRoles>(role.role_id.as_str(), &role)
+            .expect::<table::AppRoles>(&key(&role.tenant, &role.name), &role)
             .put::<table::VaultTokens>(&token_hash(token.expose()), &row)
             .audit(context.audit_node("approle_login", Some(&operator), described(&role)));
         match context.store_batch(Lane::Operator, batch).await {
@@ -249,7 +261,7 @@ impl Federation {
         let renewed = VaultToken { expires_at: end.max(row.expires_at), ..row.clone() };
         let mut batch = Batch::new();
         batch
-            .expect::<table::AppRoles>(role.role_id.as_str(), &role)
+            .expect::<table::AppRoles>(&key(&role.tenant, &role.name), &role)
             .expect::<table::VaultTokens>(&token_hash(token.expose()), &row)
             .put::<table::VaultTokens>(&token_hash(token.expose()), &renewed)
             .audit(context.audit_node("approle_token_renewed", Some(operator), described(&role)));
@@ -288,7 +300,8 @@ impl Federation {
         let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
         let row = view.get::<table::VaultTokens>(&token_hash(token.expose()));
         let row = row.map_err(|_| Unavailable::Storage)?.ok_or(VaultTokenError::Ended)?;
-        let role = view.get::<table::AppRoles>(row.role_id.as_str()).map_err(|_| Unavailable::Storage)?;
+        let role = same_role(&view, &row.tenant, &row.name, &row.role_id);
+        let role = role.map_err(|_| Unavailable::Storage)?;
         Ok((row, role.ok_or(VaultTokenError::Ended)?))
     }
 
@@ -334,7 +347,7 @@ pub(crate) fn authenticate(
     if row.expires_at <= context.now() {
         return Err(OperatorAuthenticationError::Expired);
     }
-    let role = view.get::<table::AppRoles>(row.role_id.as_str()).map_err(storage)?.ok_or(invalid)?;
+    let role = same_role(&view, &row.tenant, &row.name, &row.role_id).map_err(storage)?.ok_or(invalid)?;
     Ok(Arc::new(role.operator()))
 }
 
@@ -360,6 +373,20 @@ pub(crate) async fn forget_ended(context: &Context, at_most: usize) -> Result<()
         batch.delete::<table::AppRoleSecrets>(&hash);
     }
     if batch.is_empty() { Ok(()) } else { context.commit(Lane::Ingest, batch).await.map(drop) }
+}
+
+fn key(tenant: &TenantId, name: &str) -> Named<String> {
+    Named::new(tenant.as_str(), name.to_owned())
+}
+
+/// The AppRole that a secret id or a token is of; none when it is gone, or another one has its name.
+fn same_role(
+    view: &ReadView,
+    tenant: &TenantId,
+    name: &str,
+    role_id: &str,
+) -> Result<Option<AppRole>, ReadError> {
+    Ok(view.get::<table::AppRoles>(&key(tenant, name))?.filter(|role| role.role_id == role_id))
 }
 
 fn described(role: &AppRole) -> [(&'static str, hansa_model::audit::Detail); 2] {

@@ -6,6 +6,7 @@
 
 mod access;
 mod alert;
+mod approle;
 mod audit;
 mod backend;
 mod command;
@@ -110,6 +111,9 @@ pub enum Command {
     Secret(secret::SecretArgs),
     /// Who may do what with which secrets.
     PathPolicy(path_policy::PathPolicyArgs),
+    /// AppRoles: programs that log in as they do at Vault.
+    #[command(name = "approle")]
+    AppRole(approle::AppRoleArgs),
     /// Tenants, who each have secrets, backends and policies of their own.
     Tenant(tenant::TenantArgs),
     /// Brings hosts from a file into this site: Ansible facts, osquery results, CSV, NDJSON.
@@ -192,6 +196,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Backend(args) => backend::run(args).await,
         Command::Secret(args) => secret::run(args).await,
         Command::PathPolicy(args) => path_policy::run(args).await,
+        Command::AppRole(args) => approle::run(args).await,
         Command::Tenant(args) => tenant::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Resync(args) => queue::resync(args).await,

@@ -45,7 +45,11 @@ impl AppRole {
 /// A secret id of an AppRole, known by its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppRoleSecret {
-    /// Whose.
+    /// The AppRole's tenant.
+    pub tenant: TenantId,
+    /// The AppRole's name.
+    pub name: String,
+    /// Whose: an AppRole of the same name that was made later is another one.
     pub role_id: String,
     /// When it ends; none does not.
     pub expires_at: Option<Timestamp>,
@@ -56,6 +60,10 @@ pub struct AppRoleSecret {
 /// A token that a login gave, known by its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultToken {
+    /// The AppRole's tenant.
+    pub tenant: TenantId,
+    /// The AppRole's name.
+    pub name: String,
     /// The AppRole that logged in; the token ends with it.
     pub role_id: String,
     /// Names the token in answers without being it.

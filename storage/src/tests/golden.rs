@@ -143,7 +143,7 @@ fn samples() -> Vec<Sample> {
         sample::<SecretValues>(&value, &sealer.seal(SecretValues::NAME, &value.key_bytes(), b"{}")),
         sample::<BackendSyncs>(&BackendId(id.0), &secrets::sync_state()),
         sample::<SecretConflicts>(&(BackendId(id.0), ConflictId(id.0)), &secrets::conflict()),
-        sample::<AppRoles>("r", &secrets::app_role()),
+        sample::<AppRoles>(&Named::new("tnt_a", text("ci")), &secrets::app_role()),
         sample::<AppRoleSecrets>(&hash, &secrets::app_role_secret()),
         sample::<VaultTokens>(&hash, &secrets::vault_token()),
     ]

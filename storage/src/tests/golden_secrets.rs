@@ -139,11 +139,19 @@ pub(super) fn app_role() -> AppRole {
 }
 
 pub(super) fn app_role_secret() -> AppRoleSecret {
-    AppRoleSecret { role_id: "r".to_owned(), expires_at: Some(AT), created_at: AT }
+    AppRoleSecret {
+        tenant: TenantId::default_tenant(),
+        name: "ci".to_owned(),
+        role_id: "r".to_owned(),
+        expires_at: Some(AT),
+        created_at: AT,
+    }
 }
 
 pub(super) fn vault_token() -> VaultToken {
     VaultToken {
+        tenant: TenantId::default_tenant(),
+        name: "ci".to_owned(),
         role_id: "r".to_owned(),
         accessor: "a".to_owned(),
         issued_at: AT,
