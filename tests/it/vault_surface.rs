@@ -122,7 +122,7 @@ async fn app_role(api: &Api, name: &str, body: Value, patterns: &[&str]) -> (Str
         .collect();
     let policy = json!({"name": name, "rules": rules, "identities": [format!("approle:{name}")]});
     assert_eq!(api.post("/v1/policies", &policy).await.status, 201);
-    let text = |member: &str| made.body[member].as_str().unwrap().to_owned();
+    let text = |member: &str| made.body[member].as_str().expect("a text").to_owned();
     (text("role_id"), text("secret_id"))
 }
 
