@@ -68,6 +68,8 @@ pub struct Layer {
     pub insecure_http: Option<bool>,
     /// Where the root key lies.
     pub root_key_file: Option<PathBuf>,
+    /// Waits for a passphrase that nobody gave.
+    pub root_key_await_unlock: Option<bool>,
     /// See [`TransitLayer`].
     pub root_key_transit: TransitLayer,
     /// See [`LeaseIssuerLayer`].
@@ -163,6 +165,9 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Where the root key lies. Default `root.key` in the data folder.
     pub root_key_file: PathBuf,
+    /// Whether a start waits for `hansa root-key unlock` when the root key is a passphrase that nobody gave.
+    /// Default: it fails.
+    pub root_key_await_unlock: bool,
     /// The transit key that wraps the root key, if one does.
     pub root_key_transit: Option<Transit>,
     /// Issuers of secret leases, in the order in which they are asked.
@@ -335,6 +340,7 @@ impl Layer {
             drain_seconds: read.parse("HANSA_DRAIN_SECONDS")?,
             insecure_http: read.parse("HANSA_INSECURE_HTTP")?,
             root_key_file: read.parse("HANSA_ROOT_KEY_FILE")?,
+            root_key_await_unlock: read.parse("HANSA_ROOT_KEY_AWAIT_UNLOCK")?,
             root_key_transit: TransitLayer {
                 address: read.parse("HANSA_ROOT_KEY_TRANSIT__ADDRESS")?,
                 mount: read.parse("HANSA_ROOT_KEY_TRANSIT__MOUNT")?,
@@ -388,6 +394,7 @@ impl Layer {
             drain_seconds: self.drain_seconds.or(below.drain_seconds),
             insecure_http: self.insecure_http.or(below.insecure_http),
             root_key_file: self.root_key_file.or(below.root_key_file),
+            root_key_await_unlock: self.root_key_await_unlock.or(below.root_key_await_unlock),
             root_key_transit: self.root_key_transit.over(below.root_key_transit),
             lease_issuer: below.lease_issuer.into_iter().chain(self.lease_issuer).collect(),
             tls: TlsLayer { cert: self.tls.cert.or(below.tls.cert), key: self.tls.key.or(below.tls.key) },
@@ -461,6 +468,7 @@ impl Layer {
             self.data_dir.unwrap_or_else(|| PathBuf::from(crate::cli::connection::DATA_DIR_DEFAULT));
         Ok(Config {
             root_key_file: self.root_key_file.unwrap_or_else(|| data_dir.join("root.key")),
+            root_key_await_unlock: self.root_key_await_unlock.unwrap_or(false),
             root_key_transit: self.root_key_transit.resolve()?,
             lease_issuers: resolve_lease_issuers(self.lease_issuer)?,
             data_dir,
@@ -604,6 +612,7 @@ mod tests {
             &layer;
         assert!(data_dir.is_some() && listen.is_some() && public_url.is_some() && role.is_some());
         assert!(drain_seconds.is_some() && insecure_http.is_some() && root_key_file.is_some());
+        assert!(layer.root_key_await_unlock.is_some());
         let transit = &layer.root_key_transit;
         assert!(transit.address.is_some() && transit.mount.is_some() && transit.key.is_some());
         assert!(transit.token_file.is_some() && transit.role_id_file.is_some());

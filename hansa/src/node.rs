@@ -21,7 +21,7 @@ use hansa_model::limits::issuer::SHARED_SECRET_BYTES_MIN;
 use hansa_model::limits::webhook as limits;
 use hansa_model::webhook::Webhook;
 use hansa_storage::table::Settings;
-use hansa_storage::{DirDisk, Driver, OpenError, Store, StoreConfig};
+use hansa_storage::{DirDisk, Driver, OpenError, RootKey, Store, StoreConfig};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ use crate::cli::failure::{Exit, Failure, chain};
 use crate::client::socket_path;
 use crate::config::{Config, QUIC_LISTEN_DEFAULT};
 use crate::connector::Declared;
-use crate::root_key::Keeper;
+use crate::root_key::{Keeper, Opened, Waiting};
 use crate::system::{SystemClock, SystemEntropy, compute, is_loopback};
 use crate::{issuer, mint, root_key, tls};
 
@@ -333,18 +333,42 @@ async fn open_store(config: &Config) -> Result<(Store, Keeper), Failure> {
         key_file: &config.root_key_file,
         transit: config.root_key_transit.as_ref(),
     };
-    let loaded = Box::pin(source.load()).await?;
     let store_config = StoreConfig {
         cache_bytes: usize::try_from(config.cache_bytes).unwrap_or(usize::MAX),
         ..StoreConfig::default()
     };
     let disk = Arc::new(disk);
-    let (store, opened) = loaded.open(data_dir, |key| {
+    let open = |key: &RootKey| {
         let (config, disk) = (store_config.clone(), Arc::clone(&disk));
         Store::open(config, disk, Driver::Thread, key, Arc::new(SystemEntropy))
-    })?;
+    };
+    let (store, opened) = if config.root_key_await_unlock && source.lacks_passphrase()? {
+        unlocked(source, open).await?
+    } else {
+        Box::pin(source.load()).await?.open(data_dir, open)?
+    };
     let keeper = opened.settle(&store)?;
     Ok((store, keeper))
+}
+
+/// Waits until the owner has given the passphrase that opens the store.
+async fn unlocked(
+    source: root_key::Source<'_>,
+    open: impl Fn(&RootKey) -> Result<Store, OpenError>,
+) -> Result<(Store, Opened), Failure> {
+    let waiting = Waiting::listen(source.data_dir).await?;
+    tracing::warn!("locked: the node waits for its passphrase, `hansa root-key unlock` on this machine");
+    loop {
+        let offer = waiting.next().await;
+        let loaded = Box::pin(source.load_given(Some(offer.passphrase.clone()))).await;
+        match loaded.and_then(|loaded| loaded.open(source.data_dir, &open)) {
+            Ok(opened) => {
+                offer.answer(Ok(())).await;
+                return Ok(opened);
+            }
+            Err(failure) => offer.answer(Err(&failure)).await,
+        }
+    }
 }
 
 /// The failure for a store that does not open.
@@ -367,7 +391,7 @@ pub(crate) fn private_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A socket for the node's owner, mode 0600. The store's lock is held, so an old file is nobody's.
-fn bind_local(path: &Path) -> Result<UnixListener, Failure> {
+pub(crate) fn bind_local(path: &Path) -> Result<UnixListener, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failed, format!("the socket {} cannot be made: {error}", path.display()))
             .next("a data folder with a shorter path, when this one has more than about 90 characters")

@@ -10,13 +10,14 @@
 
 mod keeper;
 mod transit;
+mod unlock;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use hansa_model::secret::hex;
+use hansa_model::secret::{hex, token_hash};
 use hansa_model::{Entropy, Secret};
 use hansa_storage::rotation::Rotation;
 use hansa_storage::{OpenError, RootKey, Store};
@@ -26,6 +27,7 @@ use crate::config::{Layer, Transit, TransitLayer};
 use crate::system::SystemEntropy;
 pub(crate) use keeper::Keeper;
 use transit::TransitEngine;
+pub(crate) use unlock::{Waiting, offer};
 
 /// Name of the wrapped root key in a data folder.
 pub(crate) const WRAPPED_KEY_FILE: &str = "root.key.transit";
@@ -37,6 +39,8 @@ pub(crate) const PASSPHRASE_FILE: &str = "HANSA_ROOT_KEY_PASSPHRASE_FILE";
 const CREDENTIAL: &str = "hansa-root-key-passphrase";
 const PREFIX: &str = "hansa-root-key-argon2id-1 ";
 const SALT_BYTES: usize = 16;
+const CHECK_FIELD: &str = "check=";
+const CHECK_BYTES: usize = 8;
 /// Memory in KiB, passes and lanes: the first recommendation of RFC 9106 scaled to a node that starts on
 /// a small machine; about 0.2 s on one core. They are stored, so a later version may raise them.
 const COST: (u32, u32, u32) = (65_536, 3, 1);
@@ -118,6 +122,20 @@ impl Source<'_> {
     /// A file is lost, damaged or needs a passphrase that nobody gave, or the transit engine does not
     /// give the key.
     pub(crate) async fn load(self) -> Result<Loaded, Failure> {
+        self.load_given(None).await
+    }
+
+    /// Whether the root key is a passphrase that nobody has given.
+    ///
+    /// # Errors
+    /// The file that should hold it cannot be read.
+    pub(crate) fn lacks_passphrase(&self) -> Result<bool, Failure> {
+        let is_passphrase = std::fs::read_to_string(self.key_file).is_ok_and(|text| text.starts_with(PREFIX));
+        Ok(self.transit.is_none() && is_passphrase && passphrase()?.is_none())
+    }
+
+    /// The same as [`Self::load`] with a passphrase that somebody has given just now.
+    pub(crate) async fn load_given(self, given: Option<Secret<String>>) -> Result<Loaded, Failure> {
         let has_store = self.data_dir.join(hansa_storage::disk::STORE_FILE).exists();
         let wrapped = self.data_dir.join(WRAPPED_KEY_FILE);
         let Some(transit) = self.transit else {
@@ -131,7 +149,7 @@ impl Source<'_> {
                 return Err(Failure::new(Exit::Failed, format!("{}: {what}", self.data_dir.display()))
                     .next("put the key file back, or name it with --root-key-file"));
             }
-            let passphrase = passphrase()?;
+            let passphrase = given.map_or_else(passphrase, |given| Ok(Some(given)))?;
             let next = next_of(self.key_file);
             let next = next.exists().then(|| load_with(&next, passphrase.clone(), &SystemEntropy));
             let present = load_with(self.key_file, passphrase, &SystemEntropy);
@@ -245,19 +263,11 @@ impl Loaded {
         open: impl Fn(&RootKey) -> Result<T, OpenError>,
     ) -> Result<(T, Opened), Failure> {
         let Self { present, next, place } = self;
-        let unfit = |error: &OpenError| matches!(error, OpenError::WrongRootKey);
         let failure = match present {
             Ok((key, way)) => match open(&key) {
                 Ok(opened) => return Ok((opened, Opened { key, way, is_next: false, place })),
-                Err(error) => {
-                    let failure = crate::node::open_failure(data_dir, &error);
-                    match way {
-                        _ if !unfit(&error) => return Err(failure),
-                        Way::Passphrase => failure
-                            .next("the passphrase of the last rotation, or the key file from before it"),
-                        Way::KeyFile | Way::Transit => failure,
-                    }
-                }
+                Err(error @ OpenError::WrongRootKey) => crate::node::open_failure(data_dir, &error),
+                Err(error) => return Err(crate::node::open_failure(data_dir, &error)),
             },
             Err(failure) => failure,
         };
@@ -374,6 +384,11 @@ fn load_with(
             let key = derive(cost, &passphrase).ok_or_else(|| {
                 failed("it does not say how the key is derived: put the original back".to_owned())
             })?;
+            let known = cost.split_ascii_whitespace().find_map(|field| field.strip_prefix(CHECK_FIELD));
+            if known.is_some_and(|known| known != check(&key)) {
+                return Err(failed("the passphrase is not the one of this root key".to_owned())
+                    .next("the right one: after a rotation the one that was given then"));
+            }
             Ok((with_former(key, former), Way::Passphrase))
         }
         (None, Some(passphrase)) if stored.is_none() => {
@@ -396,7 +411,13 @@ fn derive_anew(passphrase: &Secret<String>, entropy: &dyn Entropy) -> Option<(St
     let salt = hex(&entropy.bytes::<SALT_BYTES>());
     let cost = format!("m={memory} t={passes} p={lanes} salt={salt}");
     let key = derive(&cost, passphrase)?;
-    Some((format!("{PREFIX}{cost}"), key))
+    Some((format!("{PREFIX}{cost} {CHECK_FIELD}{}", check(&key)), key))
+}
+
+/// Tells a mistyped passphrase before a store is made under it, and says nothing else about the key.
+fn check(key: &RootKey) -> String {
+    let key = Secret::new(format!("hansa root key check {}", hex(key.bytes().expose())));
+    hex(&token_hash(key.expose())[..CHECK_BYTES])
 }
 
 /// The passphrase from the file that the environment names, or from the service manager.
@@ -408,12 +429,17 @@ fn passphrase() -> Result<Option<Secret<String>>, Failure> {
     named.or(credential).as_deref().map(read_passphrase).transpose()
 }
 
-/// The passphrase in a file, without the end of its line.
+/// The passphrase in a file, or in standard input for `-`, without the end of its line.
 ///
 /// # Errors
 /// The file cannot be read.
 pub(crate) fn read_passphrase(path: &Path) -> Result<Secret<String>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let read = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin().lock())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = read.map_err(|error| {
         Failure::new(Exit::Failed, format!("the passphrase file {} cannot be read: {error}", path.display()))
     })?;
     let text = Secret::new(text);
@@ -487,7 +513,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn passphrase_opens_the_store_again_and_another_one_does_not() {
+    async fn passphrase_opens_the_store_again_and_another_one_is_told_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("root.key");
         let data = folder.path().join("data");
@@ -497,10 +523,11 @@ mod tests {
             .await;
 
         let (same, _) = load_with(&path, given("correct horse"), &SystemEntropy).unwrap();
-        let (other, _) = load_with(&path, given("battery staple"), &SystemEntropy).unwrap();
+        let other = load_with(&path, given("battery staple"), &SystemEntropy).unwrap_err();
 
         open(&data, &same).unwrap().close().await;
-        assert!(matches!(open(&data, &other), Err(OpenError::WrongRootKey)));
+        assert!(other.to_string().contains("not the one of this root key"), "{other}");
+        assert!(matches!(open(&data, &RootKey::new([1; 32])), Err(OpenError::WrongRootKey)));
         assert!(!std::fs::read_to_string(&path).unwrap().contains("horse"));
     }
 

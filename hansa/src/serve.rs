@@ -60,6 +60,9 @@ pub struct ServeArgs {
     /// File with the root key that everything sealed hangs on [default: root.key in the data folder].
     #[arg(long, value_name = "FILE")]
     root_key_file: Option<PathBuf>,
+    /// Waits for `hansa root-key unlock` when the root key is a passphrase that no file holds.
+    #[arg(long)]
+    await_unlock: bool,
     /// URL under which people and peers reach this node; stands in join codes.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -87,6 +90,7 @@ impl ServeArgs {
             role: self.role,
             insecure_http: self.insecure_http.then_some(true),
             root_key_file: self.root_key_file,
+            root_key_await_unlock: self.await_unlock.then_some(true),
             tls: TlsLayer { cert: self.tls_cert, key: self.tls_key },
             federation: FederationLayer {
                 listen: self.federation_listen,

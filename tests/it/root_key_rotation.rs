@@ -211,7 +211,10 @@ async fn passphrase_is_made_first_and_followed_by_another() {
     node.kill().await;
 
     let refusal = node.refusal().await;
-    assert!(refusal.contains("try: the passphrase of the last rotation"), "{refusal}");
+    assert!(
+        refusal.contains("not the one of this root key") && refusal.contains("after a rotation"),
+        "{refusal}"
+    );
     let files = std::fs::read_to_string(node.data_dir().join("root.key")).unwrap();
     assert!(!files.contains("battery") && files.starts_with("hansa-root-key-argon2id-1 "), "{files}");
     let mut node = TestProcess::stopped_in(folder.path(), "site", &config, environment(second_file));
@@ -280,4 +283,39 @@ async fn root_key_is_made_once_and_never_for_data_that_hangs_on_another() {
 
     assert!(second.contains("exists already") && second.contains("try: hansa root-key rotate"), "{second}");
     assert!(third.contains("sealed under a key that is not there"), "{third}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_waits_is_unlocked_by_the_right_passphrase_alone() {
+    let (folder, config) = configured("");
+    std::fs::write(&config, "root_key_await_unlock = true\n").unwrap();
+    let [right, wrong] = ["right", "wrong"].map(|name| folder.path().join(name));
+    std::fs::write(&right, "correct horse\n").unwrap();
+    std::fs::write(&wrong, "canary-battery\n").unwrap();
+    let [right, wrong] = [&right, &wrong].map(|path| path.to_str().unwrap());
+    let owner = TestProcess::stopped_in(folder.path(), "site", &config, Vec::new());
+    let mut node = TestProcess::stopped_in(folder.path(), "site", &config, Vec::new());
+    let unlock = async |file: &str| owner.failed(&["root-key", "unlock", "--passphrase-file", file]).await;
+    let nobody = unlock(right).await;
+    assert!(nobody.contains("no node waits") && nobody.contains("hansa serve --await-unlock"), "{nobody}");
+    owner.run(&["root-key", "init", "--passphrase-file", right]).await;
+
+    // The first start makes the store, the second finds it.
+    for _ in 0..2 {
+        let unlocking = async {
+            let socket = owner.data_dir().join("unlock.sock");
+            eventually("the node waits", async || socket.exists().then_some(())).await;
+            assert_mode(&socket, 0o600);
+            let refusal = unlock(wrong).await;
+            assert!(refusal.contains("not the one of this root key"), "{refusal}");
+            assert!(refusal.contains("try: the right passphrase"), "{refusal}");
+            owner.run(&["root-key", "unlock", "--passphrase-file", right]).await;
+        };
+        tokio::join!(node.boot(), unlocking);
+        assert!(!node.data_dir().join("unlock.sock").exists());
+        let shown = owner.run(&["root-key", "status", "-o", "json"]).await;
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["kept_as"], "passphrase");
+        node.kill().await;
+    }
+    assert!(!node.log().contains("canary-battery") && !node.log().contains("correct horse"));
 }

@@ -337,7 +337,7 @@ fn ask_password() -> Result<Secret<String>, Failure> {
     }
 }
 
-fn ask_hidden(prompt: &str) -> Result<Secret<String>, Failure> {
+pub(crate) fn ask_hidden(prompt: &str) -> Result<Secret<String>, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Failed, format!("the terminal cannot be used: {error}"))
     };

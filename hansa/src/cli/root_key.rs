@@ -1,5 +1,6 @@
 //! `hansa root-key`: the key that everything sealed hangs on.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::connection::Connection;
+use super::access;
+use super::connection::{Connection, DATA_DIR_DEFAULT};
 use super::failure::{Exit, Failure};
 use super::output::{self, Column, Format, field, instant, note};
 use crate::client::{Answer, Client};
@@ -25,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  hansa root-key init --data-dir /var/lib/hansa --passphrase-file /run/secrets/hansa\n  \
-    hansa root-key rotate\n  hansa root-key rotate --passphrase-file /run/secrets/hansa-next\n  \
+    hansa root-key unlock --data-dir /var/lib/hansa\n  hansa root-key rotate\n  hansa root-key rotate --passphrase-file /run/secrets/hansa-next\n  \
     hansa root-key status -o json\n\nA rotation gives the node another root key while it runs. Afterwards keep a \
     copy of the new key file, and the old one only as long as there are backups from before."
 )]
@@ -42,6 +44,12 @@ enum RootKeyVerb {
     /// configured transit engine wraps.
     Init {
         /// File with the passphrase that the key is derived from (argon2id) [default: a key file].
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Gives a node that waits for it the passphrase of its root key (`hansa serve --await-unlock`).
+    Unlock {
+        /// File with the passphrase; `-` reads standard input [default: asks at the terminal].
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
@@ -82,33 +90,58 @@ fn is_stuck(rotation: &Value) -> bool {
 }
 
 pub(crate) async fn run(args: RootKeyArgs) -> Result<(), Failure> {
-    if let RootKeyVerb::Init { passphrase_file } = &args.verb {
-        return init(&args.connection, passphrase_file.as_deref()).await;
-    }
-    let access = args.connection.open().await?;
-    let ended = carry_out(access.client(), args.connection.output, args.verb).await;
-    access.close().await;
-    ended
-}
-
-async fn carry_out(client: &Client, format: Format, verb: RootKeyVerb) -> Result<(), Failure> {
+    let RootKeyArgs { connection, verb } = args;
+    let format = connection.output;
     match verb {
-        RootKeyVerb::Init { .. } => Ok(()),
+        RootKeyVerb::Init { passphrase_file } => init(&connection, passphrase_file.as_deref()).await,
+        RootKeyVerb::Unlock { passphrase_file } => unlock(&connection, passphrase_file.as_deref()).await,
         RootKeyVerb::Status => {
-            let answer = client.get(ROOT_KEY, &[]).await?;
-            output::item(format, &answer, None, SHEET)
+            let access = connection.open().await?;
+            let answer = access.client().get(ROOT_KEY, &[]).await;
+            access.close().await;
+            output::item(format, &answer?, None, SHEET)
         }
         RootKeyVerb::Rotate { passphrase_file, no_wait } => {
-            let passphrase = passphrase_file.as_deref().map(root_key::read_passphrase).transpose()?;
-            let body = passphrase.as_ref().map(|passphrase| json!({"passphrase": passphrase.expose()}));
-            let begun = client.send_json(Method::POST, ROTATE, body.as_ref()).await?;
-            let answer = if no_wait { begun } else { ended(client, begun).await? };
-            if format == Format::Table {
-                tell(&field(&answer.json, "kept_as"));
-            }
-            output::item(format, &answer, None, SHEET)
+            let access = connection.open().await?;
+            let ended = rotate(access.client(), format, passphrase_file.as_deref(), no_wait).await;
+            access.close().await;
+            ended
         }
     }
+}
+
+async fn rotate(
+    client: &Client,
+    format: Format,
+    passphrase_file: Option<&Path>,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let passphrase = passphrase_file.map(root_key::read_passphrase).transpose()?;
+    let body = passphrase.as_ref().map(|passphrase| json!({"passphrase": passphrase.expose()}));
+    let begun = client.send_json(Method::POST, ROTATE, body.as_ref()).await?;
+    let answer = if no_wait { begun } else { ended(client, begun).await? };
+    if format == Format::Table {
+        tell(&field(&answer.json, "kept_as"));
+    }
+    output::item(format, &answer, None, SHEET)
+}
+
+async fn unlock(connection: &Connection, passphrase_file: Option<&Path>) -> Result<(), Failure> {
+    if connection.addr.is_some() {
+        return Err(Failure::usage("a node is unlocked on its own machine").next("--data-dir DIR"));
+    }
+    let data_dir = connection.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
+    let passphrase = match passphrase_file {
+        Some(path) => root_key::read_passphrase(path)?,
+        None if std::io::stdin().is_terminal() => access::ask_hidden("Passphrase: ")?,
+        None => {
+            return Err(Failure::usage("there is no terminal to ask for the passphrase")
+                .next("--passphrase-file FILE"));
+        }
+    };
+    root_key::offer(&data_dir, &passphrase).await?;
+    note("the node is unlocked");
+    Ok(())
 }
 
 /// Waits until nothing hangs on the former key.
