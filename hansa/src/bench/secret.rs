@@ -41,6 +41,7 @@ pub(super) struct SecretArgs {
         long,
         value_name = "PATH",
         env = "HANSA_TEST_BAO",
+        hide_env_values = true,
         default_value = "bao",
         hide_default_value = true
     )]
