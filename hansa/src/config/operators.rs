@@ -221,6 +221,9 @@ mod tests {
         assert!(resolve(&ISSUER.replace("https://a.example.com", "http://127.0.0.1:9")).is_ok());
         let named = ISSUER.split("[[issuer.grant]]").next().unwrap().to_owned() + "scopes = ['secrets:read']";
         assert!(resolve(&named).unwrap().issuers[0].named_scopes.contains(&Scope::SecretsRead));
+        let unknown =
+            ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\nscopes = ['secrets:everything']");
+        assert!(toml::from_str::<Layer>(&unknown).is_err());
         for bad in [
             ISSUER.replace("https", "http"),
             ISSUER.replace("audience = 'hansa'", "audience = ''"),
@@ -228,7 +231,6 @@ mod tests {
             ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\nalgorithms = ['HS256']"),
             ISSUER.replace("role = 'operator'", ""),
             ISSUER.split("[[issuer.grant]]").next().unwrap().to_owned(),
-            ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\nscopes = ['secrets:everything']"),
             ISSUER.replace("audience = 'hansa'", "audience = 'hansa'\ntenants = []"),
             format!("{ISSUER}{ISSUER}"),
         ] {
