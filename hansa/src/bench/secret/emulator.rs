@@ -52,7 +52,7 @@ pub(super) async fn run(
     let moto = Moto::start(program, folder).await?;
     moto.fill(secrets).await?;
     let relay = Relay::open(moto.url.trim_start_matches("http://").to_owned()).await?;
-    let login = json!({"data": {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "of no use"}});
+    let login = json!({"data": {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "of-no-use"}});
     bench.connect().await?.put(&format!("/v1/secrets/{LOGIN}"), &login).await?;
     // moto takes its time for a listing of thousands of names.
     let config =
