@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{caller, cursor, cursor_text, limit};
+use super::{CURSOR, LIMIT, caller, cursor, cursor_text, limit};
 use crate::answer::Answer;
 use crate::problem::Problem;
 use crate::request::Request;
@@ -21,16 +21,8 @@ pub(crate) const QUERY: &[Parameter] = &[
     Parameter { name: "action", kind: ParameterKind::Text, description: "exactly this action" },
     Parameter { name: "secret_path", kind: ParameterKind::Text, description: "exactly this path" },
     Parameter { name: "identity_id", kind: ParameterKind::Text, description: "by exactly this identity" },
-    Parameter {
-        name: "limit",
-        kind: ParameterKind::Integer,
-        description: "rows of the page, 1 to 1,000; default 100",
-    },
-    Parameter {
-        name: "cursor",
-        kind: ParameterKind::Text,
-        description: "what the page before gave as cursor",
-    },
+    LIMIT,
+    CURSOR,
 ];
 
 /// One row. Never a value.

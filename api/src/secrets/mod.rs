@@ -27,19 +27,19 @@ use crate::problem::Problem;
 use crate::request::Request;
 use crate::route::{Parameter, ParameterKind};
 
+const LIMIT: Parameter = Parameter {
+    name: "limit",
+    kind: ParameterKind::Integer,
+    description: "rows of the page, 1 to 1,000; default 100",
+};
+const CURSOR: Parameter = Parameter {
+    name: "cursor",
+    kind: ParameterKind::Text,
+    description: "what the page before gave as cursor",
+};
+
 /// The parameters of a list (contract A.7).
-pub(crate) const LIST_QUERY: &[Parameter] = &[
-    Parameter {
-        name: "limit",
-        kind: ParameterKind::Integer,
-        description: "rows of the page, 1 to 1,000; default 100",
-    },
-    Parameter {
-        name: "cursor",
-        kind: ParameterKind::Text,
-        description: "what the page before gave as cursor",
-    },
-];
+pub(crate) const LIST_QUERY: &[Parameter] = &[LIMIT, CURSOR];
 
 /// Who asks, and for which tenant: the path's, the header's, or the token's own (contract A.4).
 pub(crate) fn caller(request: &Request, operator: &Arc<Operator>) -> Result<Caller, Problem> {

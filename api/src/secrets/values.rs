@@ -17,7 +17,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{caller, cursor, cursor_text, limit, path};
+use super::{CURSOR, LIMIT, caller, cursor, cursor_text, limit, path};
 use crate::answer::Answer;
 use crate::code::Code;
 use crate::problem::Problem;
@@ -45,16 +45,8 @@ pub(crate) const LIST_QUERY: &[Parameter] = &[
         kind: ParameterKind::Text,
         description: "the literal beginning of the paths",
     },
-    Parameter {
-        name: "limit",
-        kind: ParameterKind::Integer,
-        description: "rows of the page, 1 to 1,000; default 100",
-    },
-    Parameter {
-        name: "cursor",
-        kind: ParameterKind::Text,
-        description: "what the page before gave as cursor",
-    },
+    LIMIT,
+    CURSOR,
 ];
 
 /// The parameters of a deletion.

@@ -1,14 +1,12 @@
 //! `hansa backend`: the stores of others whose secrets are read here.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hansa_model::Timestamp;
 use hansa_model::secrets::backend::BackendKind;
-use hansa_model::secrets::duration;
 use hansa_model::secrets::id::{BackendId, ConflictId};
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::Mode;
@@ -16,6 +14,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::argument::{parse_span, read_json};
 use super::connection::Connection;
 use super::failure::{Exit, Failure};
 use super::output::{self, Column, Format, field, instant, note};
@@ -291,7 +290,7 @@ async fn carry_out(client: &Client, format: Format, verb: BackendVerb) -> Result
 
 async fn add(client: &Client, format: Format, args: &AddArgs) -> Result<(), Failure> {
     let config = match &args.config_file {
-        Some(file) => read_config(file)?,
+        Some(file) => read_json("configuration", file)?,
         None => Value::Object(members(&args.config)?),
     };
     let mut path_mapping = BTreeMap::new();
@@ -515,20 +514,6 @@ fn members(config: &[Typed]) -> Result<Map<String, Value>, Failure> {
     Ok(members)
 }
 
-fn read_config(path: &Path) -> Result<Value, Failure> {
-    let read = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = read.map_err(|error| {
-        Failure::usage(format!("the configuration {} cannot be read: {error}", path.display()))
-    })?;
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("the configuration {} is not JSON: {error}", path.display())))
-}
-
 fn parse_mapping(text: &str) -> Result<(String, String), String> {
     let halves = text.split_once("=>").or_else(|| text.split_once('='));
     let (pattern, template) =
@@ -537,10 +522,6 @@ fn parse_mapping(text: &str) -> Result<(String, String), String> {
         return Err("is not a pattern, = and a template, such as external/aws/**=prod/**".to_owned());
     }
     Ok((pattern.to_owned(), template.to_owned()))
-}
-
-fn parse_span(text: &str) -> Result<String, duration::InvalidDuration> {
-    duration::parse(text).map(|_| text.to_owned())
 }
 
 #[cfg(test)]

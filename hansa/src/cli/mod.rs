@@ -7,6 +7,7 @@
 mod access;
 mod alert;
 mod approle;
+mod argument;
 mod audit;
 mod backend;
 mod command;

@@ -1,7 +1,6 @@
 //! `hansa policy`: what sites should hold, and how far each of them is.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,6 +9,7 @@ use hansa_model::policy::WaveSize;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::argument::read_json;
 use super::connection::Connection;
 use super::failure::{Exit, Failure};
 use super::output::{self, Column, Format, field, instant, note};
@@ -218,7 +218,7 @@ pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
 async fn carry_out(client: &Client, format: Format, verb: PolicyVerb) -> Result<(), Failure> {
     match verb {
         PolicyVerb::Add { policy_type, name, definition, description } => {
-            let definition = read_definition(&definition)?;
+            let definition = read_json("definition", &definition)?;
             let body = json!({
                 "policy_type": policy_type, "name": name, "definition": definition, "description": description,
             });
@@ -242,7 +242,7 @@ async fn carry_out(client: &Client, format: Format, verb: PolicyVerb) -> Result<
             let mut body = Map::new();
             body.extend(name.map(|name| ("name".to_owned(), Value::from(name))));
             if let Some(file) = definition {
-                body.insert("definition".to_owned(), read_definition(&file)?);
+                body.insert("definition".to_owned(), read_json("definition", &file)?);
             }
             body.extend(description.map(|text| ("description".to_owned(), Value::from(text))));
             let path = path(client, &policy).await?;
@@ -485,20 +485,6 @@ async fn site_ids(client: &Client, sites: &[String]) -> Result<Vec<String>, Fail
         ids.push(site::resolve(client, name).await?);
     }
     Ok(ids)
-}
-
-fn read_definition(path: &Path) -> Result<Value, Failure> {
-    let read = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = read.map_err(|error| {
-        Failure::usage(format!("the definition {} cannot be read: {error}", path.display()))
-    })?;
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("the definition {} is not JSON: {error}", path.display())))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use hansa_model::Secret;
 use hansa_model::limits::secrets::VALUE_BYTES_MAX;
-use hansa_model::secrets::duration;
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::SecretType;
 use hansa_model::secrets::value::SecretData;
@@ -20,6 +19,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::argument::parse_span;
 use super::connection::Connection;
 use super::failure::{Exit, Failure};
 use super::output::{self, Column, Format, field, instant, note};
@@ -393,10 +393,6 @@ fn read(path: &Path) -> Result<Secret<String>, Failure> {
 
 fn shown(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
-}
-
-fn parse_span(text: &str) -> Result<String, duration::InvalidDuration> {
-    duration::parse(text).map(|_| text.to_owned())
 }
 
 #[cfg(test)]
