@@ -119,6 +119,8 @@ pub(crate) struct Published {
     pub(crate) connection: ArcSwap<ConnectionView>,
     pub(crate) sync: ArcSwap<SyncState>,
     pub(crate) conflicts: std::sync::atomic::AtomicU64,
+    /// Reads that wait for an answer.
+    pub(crate) waiting: std::sync::atomic::AtomicU64,
 }
 
 impl Backends {

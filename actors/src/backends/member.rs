@@ -213,6 +213,7 @@ impl Actor for BackendActor {
             #[cfg(feature = "testing")]
             BackendMessage::DangerPanic => panic!("asked to fail"),
         }
+        state.member.published.waiting.store(state.reads.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 }

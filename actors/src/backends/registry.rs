@@ -617,6 +617,7 @@ fn member(row: Backend, config: BackendConfig, mappings: Vec<Mapping>) -> Member
             connection: arc_swap::ArcSwap::from_pointee(ConnectionView::default()),
             sync: arc_swap::ArcSwap::default(),
             conflicts: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
         }),
     }
 }
@@ -630,5 +631,10 @@ impl Published {
     /// Conflicts that are open.
     pub(crate) fn conflicts(&self) -> u64 {
         self.conflicts.load(Ordering::Relaxed)
+    }
+
+    /// Reads that wait for an answer.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 }

@@ -44,6 +44,8 @@ pub struct BackendStatusView {
     pub consecutive_failures: u32,
     /// It failed so often that it is left alone until then.
     pub resting_until: Option<Timestamp>,
+    /// Reads that wait for its answer now.
+    pub reads_waiting: u64,
     /// What an operator should know as long as it stands.
     pub warnings: Vec<&'static str>,
 }
@@ -199,6 +201,7 @@ impl Federation {
             last_error,
             consecutive_failures: shown.consecutive_failures,
             resting_until: shown.resting_until,
+            reads_waiting: member.published.waiting(),
             warnings: unverified.into_iter().chain(complaints).collect(),
         })
     }

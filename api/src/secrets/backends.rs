@@ -156,6 +156,8 @@ pub(crate) struct StatusBody {
     /// The backend failed so often that it is left alone until then.
     #[schema(value_type = Option<String>, format = DateTime)]
     resting_until: Option<Timestamp>,
+    /// Reads that wait for the backend's answer now.
+    reads_waiting: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'static str>,
 }
@@ -519,6 +521,7 @@ impl From<BackendStatusView> for StatusBody {
             deletions_guarded: view.sync.guarded,
             last_run: last.map(RunBody::from),
             resting_until: view.resting_until,
+            reads_waiting: view.reads_waiting,
             warnings: view.warnings,
         }
     }

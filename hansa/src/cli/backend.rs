@@ -183,6 +183,7 @@ const STATUS: &[Column] = &[
     Column { heading: "conflicts", cell: |status| field(status, "conflicts_open") },
     Column { heading: "deletions held back", cell: |status| field(status, "deletions_guarded") },
     Column { heading: "failures in a row", cell: |status| field(status, "consecutive_failures") },
+    Column { heading: "reads waiting", cell: |status| field(status, "reads_waiting") },
     Column { heading: "left alone until", cell: |status| instant(status, "resting_until") },
     Column { heading: "last error", cell: |status| field(status, "last_error") },
     Column { heading: "of", cell: |status| instant(status, "last_error_at") },

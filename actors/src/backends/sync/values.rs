@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use hansa_backends::{CallError, Found};
 use hansa_model::Timestamp;
 use hansa_model::machine::backend_sync::{self as machine, Fingerprint, Judgement, Local};
 use hansa_model::secrets::id::ConflictId;
 use hansa_model::secrets::path::SecretPath;
-use hansa_model::secrets::row::{Conflict, ConflictKind, CopyRow, SecretRow};
+use hansa_model::secrets::row::{Conflict, ConflictKind, CopyRow, SecretRow, SyncCounts};
 use hansa_storage::codec::Named;
 use hansa_storage::{Batch, CommitError, Lane, ReadView, table};
 
@@ -28,47 +29,115 @@ const CHUNK: usize = 20;
 /// A name and what fetching it gave.
 type Answer = (Wanted, Result<Found, BackendFailure>);
 
+/// What storing one value came to.
+enum Stored {
+    /// It is what was here already.
+    Same,
+    /// Written here after the value was asked for, perhaps through to the backend: the next run looks at it.
+    Newer,
+    Created,
+    Updated,
+    Conflict(Box<Conflict>),
+}
+
+/// What a run's values came to, before the run takes it down.
+#[derive(Default)]
+struct Tally {
+    counts: SyncCounts,
+    opened: Vec<Conflict>,
+    closed: Vec<SecretPath>,
+    error: Option<String>,
+}
+
+impl Tally {
+    fn fetched(&mut self, path: SecretPath, stored: Result<Stored, Unavailable>) {
+        self.counts.fetched += 1;
+        match stored {
+            Ok(Stored::Same) => self.closed.push(path),
+            Ok(Stored::Newer) => {}
+            Ok(Stored::Created) => {
+                self.counts.created += 1;
+                self.closed.push(path);
+            }
+            Ok(Stored::Updated) => {
+                self.counts.updated += 1;
+                self.closed.push(path);
+            }
+            Ok(Stored::Conflict(conflict)) => {
+                self.counts.conflicts += 1;
+                self.opened.push(*conflict);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &impl ToString) {
+        self.counts.failed += 1;
+        self.error = Some(error.to_string());
+    }
+}
+
 impl Run<'_> {
     /// Fetches and stores values, a bounded number at a time. Failures are counted, not fatal.
     pub(super) async fn fetch(&mut self, source: &Source, wanted: Vec<Wanted>) {
+        let tally = self.fetch_all(source, wanted).await;
+        self.counts.fetched += tally.counts.fetched;
+        self.counts.created += tally.counts.created;
+        self.counts.updated += tally.counts.updated;
+        self.counts.conflicts += tally.counts.conflicts;
+        self.counts.failed += tally.counts.failed;
+        self.copies += tally.counts.created;
+        for path in &tally.closed {
+            self.conflicts.remove(path);
+        }
+        self.conflicts.extend(tally.opened.into_iter().map(|conflict| (conflict.path.clone(), conflict)));
+        self.error = tally.error.or(self.error.take());
+    }
+
+    /// What one call brought is stored while others fetch, and together: batches that wait together share a
+    /// sync of the disk.
+    async fn fetch_all(&self, source: &Source, wanted: Vec<Wanted>) -> Tally {
         let width = self.width();
-        let mut fetched = futures_util::stream::iter(chunks(wanted))
-            .map(|chunk| fetch_chunk(source, chunk, width))
-            .buffer_unordered(width);
-        while let Some(chunk) = fetched.next().await {
-            for (wanted, found) in chunk {
-                match found {
+        let mut chunks = futures_util::stream::iter(chunks(wanted))
+            .map(async |chunk| {
+                let answers = fetch_chunk(source, chunk, width).await;
+                join_all(answers.into_iter().map(async |(wanted, found)| match found {
                     Ok(found) => {
-                        self.counts.fetched += 1;
-                        if let Err(error) = self.store(&wanted, &found).await {
-                            self.counts.failed += 1;
-                            self.error = Some(error.to_string());
-                        }
+                        let stored = self.store(&wanted, &found).await;
+                        Ok((wanted.path, stored))
                     }
+                    Err(failure) => Err(failure),
+                }))
+                .await
+            })
+            .buffer_unordered(width);
+        let mut tally = Tally::default();
+        while let Some(chunk) = chunks.next().await {
+            for value in chunk {
+                match value {
+                    Ok((path, stored)) => tally.fetched(path, stored),
                     // Gone since it was listed: the next run sees that it is not listed any more.
                     Err(BackendFailure::Call(CallError::NotFound | CallError::VersionNotFound)) => {}
-                    Err(failure) => {
-                        self.counts.failed += 1;
-                        self.error = Some(failure.to_string());
-                    }
+                    Err(failure) => tally.failed(&failure),
                 }
             }
         }
+        tally
     }
 
     /// Stores one fetched value. A change of its row between reading and committing is seen by the precondition;
     /// then the value is judged again.
-    async fn store(&mut self, wanted: &Wanted, found: &Found) -> Result<(), Unavailable> {
+    async fn store(&self, wanted: &Wanted, found: &Found) -> Result<Stored, Unavailable> {
         for _ in 0..STORE_TRIES {
-            if self.try_store(wanted, found).await? {
-                return Ok(());
+            if let Some(stored) = self.try_store(wanted, found).await? {
+                return Ok(stored);
             }
         }
         Err(Unavailable::Busy { part: "the secret, which changes all the time" })
     }
 
-    /// Answers whether the row was still the one that the value was judged beside.
-    async fn try_store(&mut self, wanted: &Wanted, found: &Found) -> Result<bool, Unavailable> {
+    /// None when the row was not the one any more that the value was judged beside.
+    async fn try_store(&self, wanted: &Wanted, found: &Found) -> Result<Option<Stored>, Unavailable> {
         let context = Arc::clone(&self.backends.context);
         let now = context.now();
         let secret = &found.secret;
@@ -77,8 +146,7 @@ impl Run<'_> {
         let view = self.view()?;
         let old = view.get::<table::Secrets>(&key)?;
         if old.as_ref().map_or(0, |old| old.current) != wanted.version {
-            // Written here after the value was asked for, perhaps through to the backend: the next run looks at it.
-            return Ok(true);
+            return Ok(Some(Stored::Newer));
         }
         let remote = view.fingerprint(&key.name, data.expose().as_bytes());
         let local = old.as_ref().map(|row| self.local(&view, &key, &wanted.path, row)).transpose()?;
@@ -89,8 +157,7 @@ impl Run<'_> {
             None => batch.expect_absent::<table::Secrets>(&key),
         };
         let mut row = old.clone().unwrap_or_else(|| new_row(now));
-        let (mut created, mut updated) = (0, 0);
-        let mut conflict = None;
+        let mut stored = Stored::Same;
         match machine::judge_value(local.as_ref().map(|(local, _)| local), &remote) {
             Judgement::NewVersion => {
                 let fresh = local.as_ref().is_none_or(|(local, _)| local.deleted);
@@ -100,26 +167,23 @@ impl Run<'_> {
                 row.deleted_at = None;
                 row.secret_type = type_of(unfolded);
                 add_version(&mut batch, &key, &mut row, &data, now, IDENTITY, secret.backend_version.clone());
-                *(if fresh { &mut created } else { &mut updated }) += 1;
+                stored = if fresh { Stored::Created } else { Stored::Updated };
                 batch.audit(self.copied(&wanted.path, if fresh { "created" } else { "updated" }));
             }
             Judgement::Same => {}
             Judgement::Conflict(kind) => {
                 let local = local.and_then(|(local, _)| local.current);
-                conflict = Some(self.conflict(wanted, kind, row.current, found, local, remote, now));
+                let conflict = self.conflict(wanted, kind, row.current, found, local, remote, now);
+                stored = Stored::Conflict(Box::new(conflict));
             }
         }
         let open = self.conflicts.get(&wanted.path);
-        match (&conflict, open) {
-            (Some(found), _) => {
-                batch.put::<table::SecretConflicts>(&(self.member.row.id, found.id), found);
-            }
-            (None, Some(open)) => {
+        if let Stored::Conflict(found) = &stored {
+            batch.put::<table::SecretConflicts>(&(self.member.row.id, found.id), found);
+        } else {
+            if let Some(open) = open {
                 batch.delete::<table::SecretConflicts>(&(self.member.row.id, open.id));
             }
-            (None, None) => {}
-        }
-        if conflict.is_none() {
             row.expires_at = secret.expires_at;
             row.copy = Some(CopyRow {
                 backend: self.member.row.id,
@@ -131,26 +195,15 @@ impl Run<'_> {
             });
             // A store without marks is fetched whole in each run: what has not changed costs no commit.
             if open.is_none() && old.as_ref().is_some_and(|old| differs_only_in_time(old, &row)) {
-                return Ok(true);
+                return Ok(Some(Stored::Same));
             }
             batch.put::<table::Secrets>(&key, &row);
         }
         match context.store_batch(Lane::Ingest, batch).await {
-            Ok(_) => {}
-            Err(CommitError::PreconditionFailed { .. }) => return Ok(false),
-            Err(error) => return Err(error.into()),
+            Ok(_) => Ok(Some(stored)),
+            Err(CommitError::PreconditionFailed { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        self.counts.created += created;
-        self.counts.updated += updated;
-        self.copies += created;
-        match conflict {
-            Some(found) => {
-                self.counts.conflicts += 1;
-                self.conflicts.insert(found.path.clone(), found);
-            }
-            None => drop(self.conflicts.remove(&wanted.path)),
-        }
-        Ok(true)
     }
 
     /// What is here, as the judgement wants to see it.
