@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{self, Format};
+use crate::shutdown::Signals;
 
 /// Flags of `hansa bench`.
 #[derive(Debug, Args)]
@@ -126,19 +127,14 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
         folder,
         _temporary: temporary,
     };
-    let figures = match args.what {
-        What::Ingest => Box::pin(ingest::run(&plan)).await?,
-        What::Search => Box::pin(search::run(&plan)).await?,
-        What::Start => Box::pin(start::run(&plan)).await?,
-        What::Change => Box::pin(change::run(&plan)).await?,
-        What::Rollups => Box::pin(rollups::run(&plan)).await?,
-        What::Federation => Box::pin(federation::run(&plan)).await?,
-        What::Mutations => Box::pin(federation::mutations(&plan)).await?,
-        What::Secret(args) => Box::pin(secret::run(&plan, &args)).await?,
-        What::Crowd { coordinator_dir } => {
-            return Box::pin(crowd::play(&coordinator_dir, &plan.folder, plan.sites)).await;
-        }
+    let mut signals = Signals::new()?;
+    let figures = tokio::select! {
+        biased;
+        // Whatever was started ends with what is dropped here.
+        name = signals.next() => return Err(Failure::new(Exit::Interrupted, format!("{name} before the end"))),
+        measured = measure(args.what, &plan) => measured?,
     };
+    let Some(figures) = figures else { return Ok(()) };
     let report = json!({
         "sites": plan.sites,
         "hosts": plan.hosts,
@@ -148,6 +144,24 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
         "figures": figures,
     });
     output::value(args.output, &report, &table(&report))
+}
+
+/// Takes the figures; whoever only plays a part has none.
+async fn measure(what: What, plan: &Plan) -> Result<Option<Vec<Value>>, Failure> {
+    let figures = match what {
+        What::Ingest => Box::pin(ingest::run(plan)).await?,
+        What::Search => Box::pin(search::run(plan)).await?,
+        What::Start => Box::pin(start::run(plan)).await?,
+        What::Change => Box::pin(change::run(plan)).await?,
+        What::Rollups => Box::pin(rollups::run(plan)).await?,
+        What::Federation => Box::pin(federation::run(plan)).await?,
+        What::Mutations => Box::pin(federation::mutations(plan)).await?,
+        What::Secret(args) => Box::pin(secret::run(plan, &args)).await?,
+        What::Crowd { coordinator_dir } => {
+            return Box::pin(crowd::play(&coordinator_dir, &plan.folder, plan.sites)).await.map(|()| None);
+        }
+    };
+    Ok(Some(figures))
 }
 
 /// The figures as lines for people.

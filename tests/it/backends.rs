@@ -79,10 +79,10 @@ fn body(name: &str, mode: &str) -> Value {
     body
 }
 
-/// A proxied backend whose calls may take longer than a test waits for anything.
+/// A proxied backend whose calls may take as long as a configuration can allow.
 fn patient(name: &str) -> Value {
     let mut body = body(name, "proxy");
-    body["config"]["timeout"] = "60s".into();
+    body["config"]["timeout"] = "30s".into();
     body
 }
 

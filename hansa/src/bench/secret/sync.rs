@@ -96,6 +96,9 @@ pub(super) async fn wait(
             }
             return Ok(status);
         }
+        if let Some(error) = status["last_error"].as_str() {
+            return Err(wrong(format!("a sync failed: {error}")));
+        }
         if begun.elapsed() > WAIT_MAX {
             return Err(wrong(format!("a sync does not end: {status}")));
         }
