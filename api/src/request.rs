@@ -1,5 +1,6 @@
 //! What a handler sees of a request: path arguments, query and body, each checked where it is read.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -123,6 +124,14 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// The address that the connection comes from; none for the node's own socket file.
+    pub(crate) const fn source_ip(&self) -> Option<IpAddr> {
+        match self.origin {
+            Origin::Network(address) => address,
+            Origin::Local => None,
+        }
+    }
+
     /// What the caller of the Vault surface presents.
     pub(crate) fn vault_token(&self) -> Option<Secret<String>> {
         match vault_bearer(&self.headers) {
@@ -137,7 +146,7 @@ impl Request {
             (Bearer::Absent, Origin::Local) => None,
             (Bearer::Sent(token), _) => Some(Secret::new(token.to_owned())),
             // The request was authenticated, so this is no way in; an empty token is never good.
-            (Bearer::Absent, Origin::Network) | (Bearer::Malformed, _) => Some(Secret::new(String::new())),
+            (Bearer::Absent, Origin::Network(_)) | (Bearer::Malformed, _) => Some(Secret::new(String::new())),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -130,19 +131,24 @@ impl Listener {
     async fn accept(&self) -> io::Result<(Accepting, Origin)> {
         match self {
             Self::Plain(listener) => {
-                let connection = listener.accept().await?.0;
+                let (connection, peer) = listener.accept().await?;
                 // Answers are written whole; waiting for more would only delay them.
                 connection.set_nodelay(true)?;
-                Ok((ready_stream(connection), Origin::Network))
+                Ok((ready_stream(connection), network(peer)))
             }
             Self::Wrapped(listener, acceptor) => {
-                let connection = listener.accept().await?.0;
+                let (connection, peer) = listener.accept().await?;
                 connection.set_nodelay(true)?;
-                Ok((acceptor.accept(connection), Origin::Network))
+                Ok((acceptor.accept(connection), network(peer)))
             }
             Self::Local(listener) => Ok((ready_stream(listener.accept().await?.0), Origin::Local)),
         }
     }
+}
+
+/// An IPv4 caller of a listener for both versions is shown as what it is.
+fn network(peer: SocketAddr) -> Origin {
+    Origin::Network(Some(peer.ip().to_canonical()))
 }
 
 fn ready_stream(stream: impl ByteStream + 'static) -> Accepting {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,8 +45,9 @@ const UPLOAD_UNIT_BYTES: usize = 1024 * 1024;
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A network: callers must prove who they are.
-    Network,
+    /// A network: callers must prove who they are. The address is the connection's, never what a header says;
+    /// none for requests in memory.
+    Network(Option<IpAddr>),
     /// The node's own socket file, which only its owner can open: without a token the caller is the local
     /// operator.
     Local,
@@ -132,7 +134,7 @@ impl Surface {
 
     /// Answers one request in memory, as from the network. For simulations and tests.
     pub async fn answer(&self, request: HttpRequest<Bytes>) -> Response<Bytes> {
-        let (parts, body) = self.respond(request.map(Body::from), Origin::Network).await.into_parts();
+        let (parts, body) = self.respond(request.map(Body::from), Origin::Network(None)).await.into_parts();
         // Our answers are in memory: collecting them cannot fail.
         let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Response::from_parts(parts, bytes)
@@ -238,7 +240,7 @@ impl Shared {
 
     async fn run(&self, route: &'static Route, request: HttpRequest<Body>) -> Result<Answer, Problem> {
         let id = request_id(&request).to_owned();
-        let origin = request.extensions().get::<Origin>().copied().unwrap_or(Origin::Network);
+        let origin = request.extensions().get::<Origin>().copied().unwrap_or(Origin::Network(None));
         let (mut parts, body) = request.into_parts();
         let arguments = RawPathParams::from_request_parts(&mut parts, &())
             .await
@@ -355,7 +357,7 @@ impl Shared {
         match (presented, origin) {
             (Bearer::Sent(token), _) => Ok(self.federation.authenticate(token).await?),
             (Bearer::Absent, Origin::Local) => Ok(Arc::new(Federation::local_operator())),
-            (Bearer::Absent, Origin::Network) => Err(OperatorAuthenticationError::Missing.into()),
+            (Bearer::Absent, Origin::Network(_)) => Err(OperatorAuthenticationError::Missing.into()),
             (Bearer::Malformed, _) => Err(OperatorAuthenticationError::Invalid.into()),
         }
     }

@@ -464,6 +464,7 @@ async fn nothing_of_the_facade_or_the_store_prints_a_secret() {
         tenant: tenant.clone(),
         request_id: "request".to_owned(),
         user_agent: None,
+        source_ip: None,
     };
     let mut printed = format!("{caller:?}");
 

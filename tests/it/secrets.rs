@@ -6,10 +6,12 @@ use std::time::Duration;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
 use hansa_tests::{
-    OpenBao, ScriptedServer, TestNode, create_backend as create, secret_refusal as refusal,
+    OpenBao, ScriptedServer, TestNode, all_scopes, create_backend as create, secret_refusal as refusal,
     sync_backend as sync,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LOGIN: &str = "infra/bao/login";
 
@@ -460,4 +462,47 @@ async fn backend_is_judged_in_the_documented_order_and_the_documented_ones_are_t
     refusal(&api.get("/v1/secrets/external/aws/x").await, 404, "secret_not_found");
     let explained = api.get("/v1/federation/explain/external/hashicorp/app/db").await.ok();
     assert_eq!(explained["mappings"][0]["name"], "secret/data/app/db");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_tells_the_address_that_a_call_came_from_and_believes_no_header() {
+    let node = TestNode::start(Role::None).await;
+    let api = node.api();
+    let headers = [("X-Forwarded-For", "10.1.2.3"), ("Forwarded", "for=10.1.2.3"), ("X-Real-IP", "10.1.2.3")];
+    let body = json!({"data": {"a": 1}}).to_string().into_bytes();
+    let headers = [&headers[..], &[("Content-Type", "application/json")]].concat();
+    api.send(Method::PUT, "/v1/secrets/app/db", Some(body), &headers).await.ok();
+    refusal(&api.get("/v1/secrets/app/none").await, 404, "secret_not_found");
+    let token = node.token(all_scopes(), None, Duration::from_secs(60));
+    let vault = [("X-Vault-Token", token.as_str())];
+    let read = node.anonymous().send(Method::GET, "/vault/v1/secret/data/app/db", None, &vault).await;
+    assert_eq!(read.status, 200);
+
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let listener = hansa_api::Listener::Local(tokio::net::UnixListener::bind(&socket).unwrap());
+    let serving = tokio::spawn(hansa_api::serve(node.federation().clone(), listener, std::future::pending()));
+    let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    let request = "GET /v1/secrets/app/db HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serving.abort();
+
+    let logs = api.get("/v1/audit/logs").await.ok();
+    let rows: Vec<Value> = logs["logs"].as_array().unwrap().iter().rev().cloned().collect();
+    let told: Vec<(&Value, &Value, &Value)> =
+        rows.iter().map(|row| (&row["action"], &row["success"], &row["source_ip"])).collect();
+    let home = json!("127.0.0.1");
+    assert_eq!(
+        told,
+        [
+            (&json!("write"), &json!(true), &home),
+            (&json!("read"), &json!(false), &home),
+            (&json!("read"), &json!(true), &home),
+            (&json!("read"), &json!(true), &Value::Null),
+        ]
+    );
+    assert!(rows.iter().all(|row| row["extra_data"].get("source_ip").is_none()), "{logs}");
 }

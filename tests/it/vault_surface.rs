@@ -182,6 +182,7 @@ async fn hvac_reads_secrets_of_all_stores_through_one_mount() {
         rows.iter().all(|row| row["user_agent"].as_str().is_none_or(|agent| agent.contains("python"))),
         "{logs}"
     );
+    assert!(rows.iter().all(|row| row["source_ip"] == "127.0.0.1"), "{logs}");
     let denied = api.get("/v1/audit/logs?secret_path=closed/one&action=read").await.ok();
     assert_eq!(denied["logs"][0]["success"], false, "{denied}");
 }

@@ -7,6 +7,7 @@ mod listing;
 mod reading;
 mod writing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Caller {
     pub request_id: String,
     /// As the program calls itself.
     pub user_agent: Option<String>,
+    /// Where the connection comes from; none for the node's own socket file.
+    pub source_ip: Option<IpAddr>,
 }
 
 /// Which version of a secret is asked for.
@@ -281,6 +284,9 @@ impl Federation {
         put("success", Detail::Bool(error.is_none()));
         if let Some(user_agent) = &caller.user_agent {
             put("user_agent", user_agent.as_str().into());
+        }
+        if let Some(source_ip) = caller.source_ip {
+            put("source_ip", source_ip.to_string().as_str().into());
         }
         if let Some(error) = error {
             put("error", error.to_string().as_str().into());

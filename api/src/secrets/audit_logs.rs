@@ -38,7 +38,8 @@ pub(crate) struct LogBody {
     identity_type: &'static str,
     identity_id: Option<String>,
     secret_path: Option<String>,
-    /// Always null: the node does not know its callers' addresses behind a proxy.
+    /// Where the connection came from: behind a proxy the proxy's address. Null for the node's own socket file,
+    /// for what the node does by itself, and for rows that are not about one secret.
     source_ip: Option<String>,
     user_agent: Option<String>,
     success: bool,
@@ -88,6 +89,7 @@ impl From<AuditEntry> for LogBody {
         let secret_path = text("secret_path");
         let user_agent = text("user_agent");
         let request_id = text("request_id");
+        let source_ip = text("source_ip");
         text("tenant");
         text("identity_type");
         let success = !matches!(details.remove("success"), Some(Detail::Bool(false)));
@@ -109,7 +111,7 @@ impl From<AuditEntry> for LogBody {
             identity_type,
             identity_id: draft.actor_userid,
             secret_path,
-            source_ip: None,
+            source_ip,
             user_agent,
             success,
             duration_ms,

@@ -64,6 +64,7 @@ pub(crate) fn caller(request: &Request, operator: &Arc<Operator>) -> Result<Call
         tenant,
         request_id: request.id_text().to_owned(),
         user_agent,
+        source_ip: request.source_ip(),
     })
 }
 

@@ -41,6 +41,7 @@ pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
         tenant: TenantId::default_tenant(),
         request_id: "req".to_owned(),
         user_agent: None,
+        source_ip: None,
     };
     let people = People { federation: node.federation(), caller, env, books };
     people.prepare().await;
