@@ -72,7 +72,7 @@ pub enum EventsRead {
 }
 
 /// Reads events from a place on. It sees all of them: who shows them must ask
-/// [`Event::is_visible_to`] of each.
+/// [`Federation::may_see`](crate::Federation::may_see) of each.
 #[derive(Debug)]
 pub struct EventReader {
     events: Arc<Events>,

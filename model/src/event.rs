@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use crate::audit::{AuditDraft, Detail};
 use crate::scope::{Operator, Scope};
+use crate::secrets::change;
+use crate::secrets::id::TenantId;
 use crate::{AuditId, SiteId, Timestamp};
 
 /// The scopes of which an operator needs one to watch at all.
@@ -78,13 +80,10 @@ pub struct EventDraft {
 
 impl From<&AuditDraft> for EventDraft {
     fn from(entry: &AuditDraft) -> Self {
-        Self {
-            kind: entry.operation.clone(),
-            at: entry.created_at,
-            site: entry.target_site_id,
-            audit_entry: Some(entry.id),
-            details: entry.details.clone(),
-        }
+        let (kind, details) = change::told(entry)
+            .map(|(kind, details)| (kind.to_owned(), details))
+            .unwrap_or_else(|| (entry.operation.clone(), entry.details.clone()));
+        Self { kind, at: entry.created_at, site: entry.target_site_id, audit_entry: Some(entry.id), details }
     }
 }
 
@@ -106,6 +105,14 @@ impl Event {
             None => operator.sites.is_none(),
         };
         in_sight && operator.may(scope_of(&self.draft.kind))
+    }
+
+    /// The tenant that it is about; none for what is no tenant's. Only who may act for it may see the event.
+    pub fn tenant(&self) -> Option<TenantId> {
+        match self.draft.details.get("tenant") {
+            Some(Detail::Text(id)) => id.parse().ok(),
+            Some(_) | None => None,
+        }
     }
 }
 
@@ -171,6 +178,7 @@ mod tests {
             ("secret_lease_revoked", Scope::LeasesRead),
             ("federation_role_changed", Scope::IdentityRead),
             ("user_added", Scope::AuditRead),
+            ("secret.updated", Scope::AuditRead),
             ("whatever_comes_next", Scope::AuditRead),
         ] {
             assert_eq!(scope_of(kind), scope, "{kind}");

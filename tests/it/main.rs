@@ -81,6 +81,9 @@ mod root_key_rotation;
 mod search;
 #[cfg(test)]
 mod secret_canaries;
+#[cfg(test)]
+mod secret_events;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod security;

@@ -275,7 +275,7 @@ async fn copy_is_deleted_only_after_two_listings_and_a_read_agree() {
     let id = create(&api, &backend(&bao, "bao", "sync", "external/bao/**", "secret/data/prod/**")).await;
     sync(&api, &id, &json!({})).await;
 
-    bao.call(reqwest::Method::DELETE, "secret/metadata/prod/gone", None).await;
+    bao.call(Method::DELETE, "secret/metadata/prod/gone", None).await;
     sync(&api, &id, &json!({})).await;
     assert_eq!(api.get("/v1/secrets/external/bao/gone").await.status, 200, "one listing is not enough");
     let status = sync(&api, &id, &json!({})).await;
@@ -299,7 +299,7 @@ async fn sync_that_would_empty_the_copies_waits_for_somebody_to_confirm() {
     let id = create(&api, &backend(&bao, "bao", "sync", "external/bao/**", "secret/data/prod/**")).await;
     sync(&api, &id, &json!({})).await;
     for number in 0..12 {
-        bao.call(reqwest::Method::DELETE, &format!("secret/metadata/prod/s{number}"), None).await;
+        bao.call(Method::DELETE, &format!("secret/metadata/prod/s{number}"), None).await;
     }
 
     sync(&api, &id, &json!({})).await;
@@ -384,7 +384,7 @@ async fn policies_decide_on_paths_and_tenants_do_not_see_each_other() {
     let made = admin.post("/v1/tenants", &json!({"id": "tnt_blue"})).await;
     assert_eq!(made.status, 201, "{}", made.text);
     let blue = [("X-Tenant-ID", "tnt_blue")];
-    let there = admin.send(reqwest::Method::GET, "/v1/secrets/app/db", None, &blue).await;
+    let there = admin.send(Method::GET, "/v1/secrets/app/db", None, &blue).await;
     refusal(&there, 404, "secret_not_found");
     admin.put("/v1/t/tnt_blue/secrets/app/db", &json!({"data": {"a": "blue"}})).await.ok();
     assert_eq!(admin.get("/v1/t/tnt_blue/secrets/app/db").await.ok()["data"]["a"], "blue");

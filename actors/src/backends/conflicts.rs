@@ -2,6 +2,7 @@
 
 use hansa_backends::CallError;
 use hansa_model::scope::Operator;
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::id::{BackendId, ConflictId};
 use hansa_model::secrets::row::{Conflict, CopyRow};
 use hansa_storage::codec::Named;
@@ -10,6 +11,7 @@ use hansa_storage::{Batch, CommitError, Lane, ReadError, ReadView, table};
 use super::error::{BackendError, BackendFailure};
 use super::fetch::{Slot, VersionKey};
 use super::rows::{add_version, new_row, type_of};
+use super::sync::copied;
 use super::{Backends, Member};
 use crate::error::Unavailable;
 
@@ -95,7 +97,8 @@ async fn take_remote(
         None => batch.expect_absent::<table::Secrets>(&key),
     };
     let mut row = old.unwrap_or_else(|| new_row(now));
-    match remote {
+    let was_there = row.current > 0 && row.deleted_at.is_none();
+    let change = match remote {
         Some(secret) => {
             let (data, unfolded) = secret.value.unfold();
             row.secret_type = type_of(unfolded);
@@ -111,8 +114,16 @@ async fn take_remote(
                 seen_at: now,
                 absent: 0,
             });
+            Some(Change::stored(!was_there))
         }
-        None => row.deleted_at = Some(now),
+        None => {
+            row.deleted_at = Some(now);
+            was_there.then_some(Change::Deleted)
+        }
+    };
+    if let Some(change) = change {
+        let details = copied(member, &conflict.path, change, row.current);
+        batch.audit(context.audit_node("secret_copied", Some(&resolution.operator), details));
     }
     batch.put::<table::Secrets>(&key, &row);
     Ok(())

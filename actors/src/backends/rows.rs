@@ -1,6 +1,7 @@
 //! Rows of secrets: how they are paged through, made, given another version, and forgotten.
 
 use hansa_model::Timestamp;
+use hansa_model::audit::Detail;
 use hansa_model::limits::secrets as limits;
 use hansa_model::secrets::row::{SecretRow, SecretType, VersionRow};
 use hansa_model::secrets::value::{SecretData, Unfolded};
@@ -77,6 +78,11 @@ pub(crate) fn add_version(
         let oldest = row.versions.remove(0);
         batch.delete::<table::SecretValues>(&value_key(key, oldest.number));
     }
+}
+
+/// A version's number as audit entries have it.
+pub(super) fn number(version: u64) -> Detail {
+    Detail::Int(i64::try_from(version).unwrap_or(i64::MAX))
 }
 
 /// Takes all versions of a row away: their data keys go with them. Its numbers go on.

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hansa_model::Timestamp;
 use hansa_model::audit::{AuditDraft, Detail};
 use hansa_model::machine::backend_sync as machine;
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::id::SyncRunId;
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::{Conflict, CopyRow, SecretRow, SyncCounts, SyncRun, SyncState, Trigger};
@@ -28,7 +29,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::error::BackendFailure;
 use super::fetch::{Slot, Source};
 use super::member::BackendMessage;
-use super::{Backends, Member, conflicts};
+use super::{Backends, Member, conflicts, rows};
 use crate::error::Unavailable;
 
 /// Who makes the versions of copies, in the audit log and in rows.
@@ -92,6 +93,22 @@ impl Running {
         self.task.abort();
         let _ = self.gone.await;
     }
+}
+
+/// What the audit entry of a changed copy says.
+pub(super) fn copied(
+    member: &Member,
+    path: &SecretPath,
+    change: Change,
+    version: u64,
+) -> [(&'static str, Detail); 5] {
+    [
+        ("tenant", member.row.tenant.as_str().into()),
+        ("secret_path", path.as_str().into()),
+        ("backend_id", member.row.id.to_string().as_str().into()),
+        ("change", change.as_str().into()),
+        ("version", rows::number(version)),
+    ]
 }
 
 /// One run's work.
@@ -203,16 +220,8 @@ impl<'a> Run<'a> {
     }
 
     /// The audit entry of a copy that was made, changed or deleted.
-    fn copied(&self, path: &SecretPath, change: &'static str) -> AuditDraft {
-        self.entry(
-            "secret_copied",
-            &[
-                ("tenant", self.member.row.tenant.as_str().into()),
-                ("secret_path", path.as_str().into()),
-                ("backend_id", self.member.row.id.to_string().as_str().into()),
-                ("change", change.into()),
-            ],
-        )
+    fn copied(&self, path: &SecretPath, change: Change, version: u64) -> AuditDraft {
+        self.entry("secret_copied", &copied(self.member, path, change, version))
     }
 
     fn entry(&self, operation: &str, details: &[(&'static str, Detail)]) -> AuditDraft {

@@ -3,6 +3,7 @@
 use hansa_backends::{Write, Written};
 use hansa_model::Timestamp;
 use hansa_model::audit::AuditDraft;
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::id::TenantId;
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::{CopyRow, SecretRow};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::error::{BackendFailure, SecretError};
 use super::fetch::Source;
-use super::rows::{add_version, new_row};
+use super::rows::{add_version, new_row, number};
 use super::{Backends, Member};
 use crate::error::Unavailable;
 
@@ -65,6 +66,7 @@ pub(crate) async fn store_written(
         if is_newer(&row, member, written) {
             return Ok(row);
         }
+        let change = Change::stored(row.current == 0 || row.deleted_at.is_some());
         row.deleted_at = None;
         amend(&mut row, now);
         let version = written.version.map(|version| version.to_string());
@@ -77,7 +79,10 @@ pub(crate) async fn store_written(
             seen_at: now,
             absent: 0,
         });
-        batch.put::<table::Secrets>(&key, &row).audit(entry.clone());
+        let mut entry = entry.clone();
+        entry.details.insert("change".to_owned(), change.as_str().into());
+        entry.details.insert("version".to_owned(), number(row.current));
+        batch.put::<table::Secrets>(&key, &row).audit(entry);
         match context.store_batch(Lane::Operator, batch).await {
             Ok(_) => return Ok(row),
             Err(CommitError::PreconditionFailed { .. }) => {}

@@ -1,12 +1,15 @@
 //! The facade's part about the audit log and live events.
 
 use hansa_model::audit::{AuditEntry, AuditFilter, Checkpoint, KeptCheckpoint};
+use hansa_model::event::Event;
 use hansa_model::scope::Operator;
+use hansa_model::secrets::tenant;
 use hansa_model::{AuditId, Timestamp};
 use hansa_storage::{Order, table};
 use hansa_transport::PublicKey;
 
 use super::Federation;
+use crate::backends::error::TenantError;
 use crate::error::{AuditChainError, AuditEntryError, Unavailable};
 use crate::events::{EventReader, EventsStart};
 use crate::view::{AuditPageView, ChainLink};
@@ -18,9 +21,21 @@ impl Federation {
     }
 
     /// A reader of live events from a place on. It sees all of them: who shows them to an operator asks
-    /// [`hansa_model::event::Event::is_visible_to`] of each.
+    /// [`Self::may_see`] of each.
     pub fn events(&self, start: EventsStart) -> EventReader {
         self.tree.context.events.reader(start)
+    }
+
+    /// Whether an operator may see an event: as [`Event::is_visible_to`] says, and only of tenants that they may
+    /// act for.
+    pub fn may_see(&self, operator: &Operator, event: &Event) -> bool {
+        let is_theirs = |id| match self.tenant_for(operator, Some(id)) {
+            Ok(_) => true,
+            // It was removed since.
+            Err(TenantError::NotFound) => tenant::may_act_for_any(operator),
+            Err(_) => false,
+        };
+        event.is_visible_to(operator) && event.tenant().is_none_or(is_theirs)
     }
 
     /// A page of the audit log, newest first. Who may see some sites only sees the entries about them.

@@ -15,6 +15,7 @@ use hansa_backends::CallError;
 use hansa_model::Timestamp;
 use hansa_model::audit::{AuditDraft, Detail};
 use hansa_model::scope::Operator;
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::id::{BackendId, TenantId};
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::policy::{Allowed, Permission};
@@ -157,18 +158,26 @@ struct Record {
     action: &'static str,
     path: String,
     begun: Timestamp,
+    /// Told as an event, unless it was refused.
+    change: Option<Change>,
     details: Vec<(&'static str, Detail)>,
 }
 
 impl Record {
     fn new(action: &'static str, path: &SecretPath, begun: Timestamp) -> Self {
-        Self { action, path: path.as_str().to_owned(), begun, details: Vec::new() }
+        Self { action, path: path.as_str().to_owned(), begun, change: None, details: Vec::new() }
     }
 
     fn source(&mut self, mode: Mode, backend: BackendId, name: &str) {
         self.details.push(("mode", mode.as_str().into()));
         self.details.push(("backend_id", backend.to_string().as_str().into()));
         self.details.push(("backend_path", name.into()));
+    }
+
+    /// What is about to become of the secret.
+    fn change(&mut self, change: Change, version: u64) {
+        self.change = Some(change);
+        self.number("version", version);
     }
 
     fn number(&mut self, name: &'static str, number: u64) {
@@ -290,6 +299,8 @@ impl Federation {
         }
         if let Some(error) = error {
             put("error", error.to_string().as_str().into());
+        } else if let Some(change) = record.change {
+            put("change", change.as_str().into());
         }
         for (name, value) in &record.details {
             put(name, value.clone());

@@ -180,9 +180,9 @@ impl Watch {
         match self.reader.read() {
             EventsRead::Reset(newest) => self.format.event(&self.reset(newest), &mut piece),
             EventsRead::Events(events) => {
-                let shown = events
-                    .iter()
-                    .filter(|event| self.filter.takes(event) && event.is_visible_to(&self.operator));
+                let shown = events.iter().filter(|event| {
+                    self.filter.takes(event) && self.federation.may_see(&self.operator, event)
+                });
                 for event in shown {
                     self.format.event(&EventBody::from(event), &mut piece);
                 }

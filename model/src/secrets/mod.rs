@@ -10,6 +10,7 @@
 //! | [`backend`] | what a backend is and how it is configured |
 //! | [`duration`] | `15m`, `24h`, `90d` |
 //! | [`address`] | which addresses a backend may have |
+//! | [`change`] | what became of a secret, as events tell it |
 //! | [`policy`] | who may do what with which paths |
 //! | [`row`] | what is kept of backends and secrets |
 //! | [`tenant`] | whose they are |
@@ -18,6 +19,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod change;
 pub mod duration;
 pub mod id;
 pub mod mapping;

@@ -80,14 +80,18 @@ pub fn wanted(operator: &Operator, named: Option<TenantId>) -> TenantId {
 pub fn may_act_for(operator: &Operator, tenant: &Tenant) -> bool {
     let tenancy = &operator.tenancy;
     let own = tenancy.tenant.clone().unwrap_or_else(TenantId::default_tenant);
-    if own == tenant.id {
-        return true;
-    }
-    match tenancy.role {
+    own == tenant.id
+        || may_act_for_any(operator)
+        || tenancy.role == Some(TenantRole::PartnerAdmin)
+            && tenancy.partner.as_deref() == Some(tenant.partner.as_str())
+}
+
+/// Whether the operator may act for every tenant there is, and so for one that is gone.
+pub fn may_act_for_any(operator: &Operator) -> bool {
+    match operator.tenancy.role {
         Some(TenantRole::SuperAdmin) => true,
-        Some(TenantRole::PartnerAdmin) => tenancy.partner.as_deref() == Some(tenant.partner.as_str()),
-        Some(TenantRole::TenantAdmin) => false,
-        None => tenancy.tenant.is_none() && operator.may(Scope::Admin),
+        Some(TenantRole::PartnerAdmin | TenantRole::TenantAdmin) => false,
+        None => operator.tenancy.tenant.is_none() && operator.may(Scope::Admin),
     }
 }
 
@@ -129,6 +133,7 @@ mod tests {
         assert!(!may_act_for(&caller, &Tenant::default_tenant()));
         let admin = operator(Tenancy::default(), &[Scope::Admin]);
         assert!(may_act_for(&admin, &tenant("tnt_a", "ptn_1")));
+        assert!(may_act_for_any(&admin) && !may_act_for_any(&caller));
         assert!(!may_act_for(&operator(Tenancy::default(), &[]), &tenant("tnt_a", "ptn_1")));
     }
 }

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use hansa_backends::CallError;
 use hansa_model::limits::secrets as limits;
 use hansa_model::machine::backend_sync::{self as machine, Gone};
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::{CopyRow, SecretRow};
 use hansa_storage::codec::Named;
@@ -109,7 +110,7 @@ impl Run<'_> {
         batch.expect::<table::Secrets>(&key, &row);
         match machine::judge_gone(row.is_edited()) {
             Gone::Delete => {
-                batch.audit(self.copied(&path, "deleted"));
+                batch.audit(self.copied(&path, Change::Deleted, row.current));
                 batch.put::<table::Secrets>(&key, &SecretRow { deleted_at: Some(now), ..row });
                 if self.commit(batch).await? {
                     self.counts.deleted += 1;

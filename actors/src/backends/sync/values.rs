@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use hansa_backends::{CallError, Found};
 use hansa_model::Timestamp;
 use hansa_model::machine::backend_sync::{self as machine, Fingerprint, Judgement, Local};
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::id::ConflictId;
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::{Conflict, ConflictKind, CopyRow, SecretRow, SyncCounts};
@@ -168,7 +169,7 @@ impl Run<'_> {
                 row.secret_type = type_of(unfolded);
                 add_version(&mut batch, &key, &mut row, &data, now, IDENTITY, secret.backend_version.clone());
                 stored = if fresh { Stored::Created } else { Stored::Updated };
-                batch.audit(self.copied(&wanted.path, if fresh { "created" } else { "updated" }));
+                batch.audit(self.copied(&wanted.path, Change::stored(fresh), row.current));
             }
             Judgement::Same => {}
             Judgement::Conflict(kind) => {

@@ -25,8 +25,13 @@ impl Federation {
         cursor: Option<SecretCursor>,
         limit: usize,
     ) -> Result<SecretPage, SecretError> {
-        let mut record =
-            Record { action: "secret_list", path: prefix.to_owned(), begun: self.now(), details: Vec::new() };
+        let mut record = Record {
+            action: "secret_list",
+            path: prefix.to_owned(),
+            begun: self.now(),
+            change: None,
+            details: Vec::new(),
+        };
         let page = self.collect(caller, prefix, cursor, limit).await;
         if let Ok(page) = &page {
             record.number("entries", page.entries.len() as u64);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hansa_model::Timestamp;
 use hansa_model::audit::Detail;
+use hansa_model::secrets::change::Change;
 use hansa_model::secrets::path::{InvalidPath, SecretPath};
 use hansa_model::secrets::policy::Permission;
 use hansa_model::secrets::row::{Mode, SecretRow};
@@ -142,7 +143,7 @@ impl Federation {
         };
         value.amend(&mut row, now);
         add_version(&mut batch, &key, &mut row, &value.data, now, &caller.operator.userid, None);
-        record.number("version", row.current);
+        record.change(Change::stored(known.is_none()), row.current);
         batch.put::<table::Secrets>(&key, &row);
         batch.audit(self.entry(caller, record, None, context.audit_node(record.action, None, [])));
         commit(self, batch).await?;
@@ -197,6 +198,7 @@ impl Federation {
         let (old, _) = old.ok_or(SecretError::NotFound)?;
         let mut batch = Batch::new();
         batch.expect::<table::Secrets>(&key, &old);
+        record.change(Change::Deleted, old.current);
         if hard {
             forget(&mut batch, &key);
         } else {
