@@ -92,7 +92,7 @@ impl Run<'_> {
             self.conflicts.remove(path);
         }
         self.conflicts.extend(tally.opened.into_iter().map(|conflict| (conflict.path.clone(), conflict)));
-        self.error = tally.error.or(self.error.take());
+        self.error = tally.error.or_else(|| self.error.take());
     }
 
     /// What one call brought is stored while others fetch, and together: batches that wait together share a
