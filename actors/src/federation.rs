@@ -21,8 +21,8 @@ mod root_key;
 mod secret_logs;
 mod secrets;
 
+pub use app_roles::{SecretIdView, VaultLogin, VaultLoginError, VaultTokenError, VaultTokenView};
 pub(crate) use app_roles::{TOKEN_PREFIX, forget_ended};
-pub use app_roles::{VaultLogin, VaultLoginError, VaultTokenError, VaultTokenView};
 pub use backends::{BackendStatusView, ConflictView, SyncStarted};
 pub use secret_logs::SecretLogFilter;
 pub use secrets::{

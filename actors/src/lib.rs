@@ -67,9 +67,9 @@ pub use events::{EventReader, EventsRead, EventsStart};
 #[cfg(feature = "testing")]
 pub use federation::Part;
 pub use federation::{
-    BackendStatusView, Caller, ConflictView, Federation, Listed, NewValue, SecretCursor, SecretLogFilter,
-    SecretPage, SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted, VaultLogin,
-    VaultLoginError, VaultTokenError, VaultTokenView, VersionAsked,
+    BackendStatusView, Caller, ConflictView, Federation, Listed, NewValue, SecretCursor, SecretIdView,
+    SecretLogFilter, SecretPage, SecretSummary, SecretView, SignedRequest, SourceView, SyncStarted,
+    VaultLogin, VaultLoginError, VaultTokenError, VaultTokenView, VersionAsked,
 };
 pub use inventory::InventoryChange;
 pub use keyring::IdentityError;

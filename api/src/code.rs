@@ -117,6 +117,7 @@ codes! {
     TenantInUse "tenant_in_use" CONFLICT "The tenant still has something"
     VaultLoginRefused "vault_login_refused" BAD_REQUEST "The role id or secret id is refused"
     AppRoleNotFound "approle_not_found" NOT_FOUND "There is no such AppRole"
+    SecretIdNotFound "secret_id_not_found" NOT_FOUND "The AppRole has no such secret id"
     RateLimited "rate_limited" TOO_MANY_REQUESTS "There were too many requests"
     ServiceUnavailable "service_unavailable" SERVICE_UNAVAILABLE "The secret's backend does not answer"
     WrongRole "wrong_role" CONFLICT "The node has another role"

@@ -1,7 +1,8 @@
 //! AppRoles over HTTP and on the command line: one of each name, and nothing outlives its role.
 
 use hansa_model::enrollment::Role;
-use hansa_tests::{Api, TestNode, TestProcess};
+use hansa_model::scope::Scope;
+use hansa_tests::{Api, TestNode, TestProcess, secret_refusal};
 use serde_json::{Value, json};
 
 const APPROLES: &str = "/v1/approles";
@@ -110,7 +111,62 @@ async fn command_line_makes_shows_and_removes_an_app_role() {
     assert_eq!(login.status, 200, "{}", login.text);
     let taken = node.failed(&["approle", "add", "ci"]).await;
     assert!(taken.contains("taken") || taken.contains("name"), "{taken}");
+    let accessor = json(&id)["accessor"].as_str().unwrap().to_owned();
+    let ids = node.run(&["approle", "secret-ids", "ci"]).await;
+    assert!(ids.contains(&accessor), "{ids}");
+    node.run(&["approle", "remove-secret-id", "ci", &accessor]).await;
+    let left = node.run(&["approle", "secret-ids", "ci", "-o", "json"]).await;
+    assert!(!left.contains(&accessor), "{left}");
     node.run(&["approle", "remove", "ci"]).await;
     let gone = node.failed(&["approle", "show", "ci"]).await;
     assert!(gone.contains("try: hansa approle list"), "{gone}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secret_ids_are_listed_without_themselves_and_destroyed_one_by_one() {
+    let node = TestNode::start(Role::None).await;
+    let api = node.api();
+    for name in ["ci", "other"] {
+        assert_eq!(api.post(APPROLES, &json!({"name": name})).await.status, 201);
+    }
+    let ids = format!("{APPROLES}/ci/secret-id");
+    let first = api.post(&ids, &json!({})).await.body;
+    let second = api.post(&ids, &json!({"ttl": "1h"})).await.body;
+    let foreign = api.post(&format!("{APPROLES}/other/secret-id"), &json!({})).await.body;
+    let login = async |made: &Value| {
+        let body = json!({"role_id": made["role_id"], "secret_id": made["secret_id"]});
+        node.anonymous().post(LOGIN, &body).await
+    };
+    let token = login(&first).await.ok()["auth"]["client_token"].as_str().unwrap().to_owned();
+
+    let listed = api.get(&ids).await;
+    for made in [&first, &second] {
+        assert!(!listed.text.contains(made["secret_id"].as_str().unwrap()), "{}", listed.text);
+    }
+    let rows = listed.ok()["secret_ids"].as_array().unwrap().clone();
+    let accessors: Vec<&Value> = rows.iter().map(|row| &row["accessor"]).collect();
+    assert_eq!(accessors, [&first["accessor"], &second["accessor"]]);
+    let mut members: Vec<&str> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["accessor", "created_at", "expires_at"]);
+    assert!(rows[0]["expires_at"].is_null() && rows[1]["expires_at"].is_string(), "{rows:?}");
+
+    let one = |made: &Value| format!("{ids}/{}", made["accessor"].as_str().unwrap());
+    secret_refusal(&api.delete(&one(&foreign)).await, 404, "secret_id_not_found");
+    secret_refusal(&api.get(&format!("{APPROLES}/none/secret-id")).await, 404, "approle_not_found");
+    assert_eq!(node.anonymous().delete(&one(&first)).await.status, 401);
+    let reader = node.api_as([Scope::PoliciesRead].into(), None);
+    assert_eq!(reader.get(&ids).await.status, 200);
+    assert_eq!(reader.delete(&one(&first)).await.status, 403);
+    assert_eq!(api.delete(&one(&first)).await.status, 204);
+
+    assert_eq!(login(&first).await.status, 400);
+    assert_eq!(login(&second).await.status, 200);
+    assert_ne!(node.anonymous().bearer(&token).get("/v1/secrets").await.status, 401, "its tokens live on");
+    secret_refusal(&api.delete(&one(&first)).await, 404, "secret_id_not_found");
+    let left = api.get(&ids).await.ok();
+    assert_eq!(left["secret_ids"].as_array().map(Vec::len), Some(1));
+    let entries = api.get("/api/v1/federation/audit?operation=approle_secret_removed").await.licensed();
+    let details = &entries["entries"][0]["details"];
+    assert_eq!((&details["approle"], &details["accessor"]), (&json!("ci"), &first["accessor"]), "{entries}");
 }

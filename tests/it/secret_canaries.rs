@@ -504,7 +504,7 @@ async fn nothing_of_the_facade_or_the_store_prints_a_secret() {
     printed.push_str(&format!("{:?}", federation.backends(&tenant)));
     let scopes = [Scope::SecretsRead].into();
     printed.push_str(&format!("{:?}", federation.add_app_role(&operator, &tenant, "ci", scopes, None).await));
-    let (role, secret_id) = federation.add_secret_id(&operator, &tenant, "ci", None).await.unwrap();
+    let (role, _, secret_id) = federation.add_secret_id(&operator, &tenant, "ci", None).await.unwrap();
     canaries.add("a secret id", secret_id.expose());
     let login = federation.vault_login(&role.role_id, &secret_id).await.unwrap();
     canaries.add("a token of the Vault surface", login.token.expose());

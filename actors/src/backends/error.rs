@@ -210,6 +210,9 @@ pub enum TenantError {
     /// There is none.
     #[error("there is no AppRole of this name")]
     AppRoleNotFound,
+    /// There is none.
+    #[error("the AppRole has no secret id of this accessor: it may have ended")]
+    SecretIdNotFound,
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -36,6 +36,17 @@ pub struct VaultLogin {
     pub ttl: Duration,
 }
 
+/// A secret id of an AppRole, without what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretIdView {
+    /// Names it.
+    pub accessor: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends; none does not.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A login that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultLoginError {
@@ -134,11 +145,12 @@ impl Federation {
         tenant: &TenantId,
         name: &str,
         ttl: Option<Duration>,
-    ) -> Result<(AppRole, Secret<String>), TenantError> {
+    ) -> Result<(AppRole, SecretIdView, Secret<String>), TenantError> {
         let role = self.app_role(tenant, name)?;
         let context = &self.tree.context;
         let now = context.now();
         let secret = generate_token(&*context.entropy);
+        let hash = token_hash(secret.expose());
         let row = AppRoleSecret {
             tenant: tenant.clone(),
             name: role.name.clone(),
@@ -149,13 +161,67 @@ impl Federation {
         let mut batch = Batch::new();
         batch
             .expect::<table::AppRoles>(&key(tenant, name), &role)
-            .put::<table::AppRoleSecrets>(&token_hash(secret.expose()), &row)
+            .put::<table::AppRoleSecrets>(&hash, &row)
             .audit(context.audit_node("approle_secret_created", Some(operator), described(&role)));
         match context.store_batch(Lane::Operator, batch).await {
-            Ok(_) => Ok((role, secret)),
+            Ok(_) => Ok((role, SecretIdView::new(&hash, &row), secret)),
             Err(CommitError::PreconditionFailed { .. }) => Err(TenantError::AppRoleNotFound),
             Err(error) => Err(Unavailable::from(error).into()),
         }
+    }
+
+    /// An AppRole's secret ids that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// See [`TenantError`].
+    pub fn secret_ids(&self, tenant: &TenantId, name: &str) -> Result<Vec<SecretIdView>, TenantError> {
+        let role = self.app_role(tenant, name)?;
+        let now = self.now();
+        let kept = self.kept_secret_ids(&role)?;
+        let living = kept.iter().filter(|(_, row)| row.expires_at.is_none_or(|end| now < end));
+        let mut views: Vec<SecretIdView> = living.map(|(hash, row)| SecretIdView::new(hash, row)).collect();
+        views.sort_unstable_by(|a, b| (a.created_at, &a.accessor).cmp(&(b.created_at, &b.accessor)));
+        Ok(views)
+    }
+
+    /// Destroys one of an AppRole's secret ids: nobody logs in with it from then on. Tokens that it gave live on to
+    /// their end. Durable on return.
+    ///
+    /// # Errors
+    /// See [`TenantError`].
+    pub async fn remove_secret_id(
+        &self,
+        operator: &Operator,
+        tenant: &TenantId,
+        name: &str,
+        accessor: &str,
+    ) -> Result<(), TenantError> {
+        let role = self.app_role(tenant, name)?;
+        let kept = self.kept_secret_ids(&role)?;
+        let named = kept.iter().find(|(hash, _)| AppRoleSecret::accessor(hash) == accessor);
+        let (hash, row) = named.ok_or(TenantError::SecretIdNotFound)?;
+        let context = &self.tree.context;
+        let mut batch = Batch::new();
+        let [of, which] = described(&role);
+        batch.expect::<table::AppRoleSecrets>(hash, row).delete::<table::AppRoleSecrets>(hash).audit(
+            context.audit_node(
+                "approle_secret_removed",
+                Some(operator),
+                [of, which, ("accessor", accessor.into())],
+            ),
+        );
+        match context.store_batch(Lane::Operator, batch).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::PreconditionFailed { .. }) => Err(TenantError::SecretIdNotFound),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
+    }
+
+    fn kept_secret_ids(&self, role: &AppRole) -> Result<Vec<(TokenHash, AppRoleSecret)>, Unavailable> {
+        let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;
+        let mut all = view.all::<table::AppRoleSecrets>(..).map_err(|_| Unavailable::Storage)?;
+        all.retain(|(_, row)| row.role_id == role.role_id);
+        Ok(all)
     }
 
     /// Removes an AppRole; its secret ids and tokens are refused from then on. Durable on return.
@@ -318,6 +384,16 @@ impl Federation {
     pub fn vault_token(&self, token: &str) -> Option<VaultTokenView> {
         let view = self.tree.context.store.read().ok()?;
         view.get::<table::VaultTokens>(&token_hash(token)).ok()?.map(VaultTokenView::from)
+    }
+}
+
+impl SecretIdView {
+    fn new(hash: &TokenHash, row: &AppRoleSecret) -> Self {
+        Self {
+            accessor: AppRoleSecret::accessor(hash),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+        }
     }
 }
 

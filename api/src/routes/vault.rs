@@ -36,6 +36,19 @@ pub(super) static ROUTES: &[Route] = &[
         "Removes an AppRole: its tokens end",
     ),
     Route::new(
+        Get,
+        "/v1/approles/{name}/secret-id",
+        Operator(Scope::PoliciesRead, act!(app_roles::list_secret_ids, as operator)),
+        "Lists an AppRole's secret ids by their accessors",
+    )
+    .ok(schema::<app_roles::SecretIdList>()),
+    Route::new(
+        Delete,
+        "/v1/approles/{name}/secret-id/{accessor}",
+        Operator(Scope::PoliciesWrite, act!(app_roles::remove_secret_id, as operator)),
+        "Destroys a secret id: nobody logs in with it from then on",
+    ),
+    Route::new(
         Post,
         "/v1/approles/{name}/secret-id",
         Operator(Scope::PoliciesWrite, act!(app_roles::add_secret_id, as operator)),

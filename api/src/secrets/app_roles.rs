@@ -68,6 +68,27 @@ pub(crate) struct SecretIdRequest {
 pub(crate) struct SecretId {
     role_id: String,
     secret_id: String,
+    /// Names the secret id without being it.
+    accessor: String,
+}
+
+/// A secret id as it is listed. Never the secret id itself.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SecretIdEntry)]
+pub(crate) struct SecretIdEntry {
+    accessor: String,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// Null does not end.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+}
+
+/// An AppRole's secret ids that have not ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SecretIdList {
+    /// Oldest first.
+    secret_ids: Vec<SecretIdEntry>,
 }
 
 pub(crate) async fn list(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
@@ -108,9 +129,32 @@ pub(crate) async fn add_secret_id(mut request: Request, operator: Arc<Operator>)
     let body: SecretIdRequest = request.optional_json().await?;
     let ttl = span("ttl", body.ttl)?;
     let name = request.argument("name").to_owned();
-    let (role, secret) = request.federation.add_secret_id(&operator, &caller.tenant, &name, ttl).await?;
-    let shown = SecretId { role_id: role.role_id, secret_id: secret.expose().clone() };
+    let (role, view, secret) =
+        request.federation.add_secret_id(&operator, &caller.tenant, &name, ttl).await?;
+    let shown =
+        SecretId { role_id: role.role_id, secret_id: secret.expose().clone(), accessor: view.accessor };
     Answer::json(StatusCode::CREATED, &shown)
+}
+
+pub(crate) async fn list_secret_ids(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let caller = caller(&request, &operator)?;
+    let views = request.federation.secret_ids(&caller.tenant, request.argument("name"))?;
+    let secret_ids = views
+        .into_iter()
+        .map(|view| SecretIdEntry {
+            accessor: view.accessor,
+            created_at: view.created_at,
+            expires_at: view.expires_at,
+        })
+        .collect();
+    Answer::ok(&SecretIdList { secret_ids })
+}
+
+pub(crate) async fn remove_secret_id(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
+    let caller = caller(&request, &operator)?;
+    let (name, accessor) = (request.argument("name"), request.argument("accessor"));
+    request.federation.remove_secret_id(&operator, &caller.tenant, name, accessor).await?;
+    Ok(Answer::no_content())
 }
 
 fn span(field: &str, text: Option<String>) -> Result<Option<std::time::Duration>, Problem> {

@@ -124,6 +124,7 @@ impl From<TenantError> for Problem {
             TenantError::PolicyNotFound(_) => Code::PolicyNotFound,
             TenantError::NameTaken => Code::NameTaken,
             TenantError::AppRoleNotFound => Code::AppRoleNotFound,
+            TenantError::SecretIdNotFound => Code::SecretIdNotFound,
             TenantError::Unavailable(error) => return error.into(),
         };
         Self::new(code, detail)

@@ -17,7 +17,7 @@ const APPROLES: &str = "/v1/approles";
 #[command(
     after_help = "Examples:\n  hansa approle add ci --scope secrets:read,secrets:list --token-ttl 30m\n  \
     hansa path-policy add ci --allow 'read,list:app/**' --to approle:ci\n  \
-    hansa approle secret-id ci --ttl 90d -o json\n  hansa approle remove ci\n\nA program logs in with role id and \
+    hansa approle secret-id ci --ttl 90d -o json\n  hansa approle secret-ids ci\n  hansa approle remove ci\n\nA program logs in with role id and \
     secret id under /vault, as it does at Vault. What it may read is said by policies on paths."
 )]
 pub struct AppRoleArgs {
@@ -58,6 +58,18 @@ enum AppRoleVerb {
         #[arg(long, value_name = "DURATION")]
         ttl: Option<String>,
     },
+    /// Lists an AppRole's secret ids by their accessors, without the secret ids themselves.
+    SecretIds {
+        /// The AppRole's name.
+        name: String,
+    },
+    /// Destroys a secret id: nobody logs in with it from then on. Tokens that it gave live on to their end.
+    RemoveSecretId {
+        /// The AppRole's name.
+        name: String,
+        /// The secret id's accessor, as the list shows it.
+        accessor: String,
+    },
     /// Removes an AppRole: its secret ids and tokens are refused from then on.
     Remove {
         /// Its name.
@@ -71,6 +83,12 @@ const ROW: &[Column] = &[
     Column { heading: "TOKENS LIVE", cell: |role| field(role, "token_ttl") },
     Column { heading: "CREATED", cell: |role| instant(role, "created_at") },
     Column { heading: "ROLE ID", cell: |role| field(role, "role_id") },
+];
+
+const SECRET_ID: &[Column] = &[
+    Column { heading: "ACCESSOR", cell: |id| field(id, "accessor") },
+    Column { heading: "CREATED", cell: |id| instant(id, "created_at") },
+    Column { heading: "ENDS", cell: |id| instant(id, "expires_at") },
 ];
 
 const SHEET: &[Column] = &[
@@ -133,6 +151,16 @@ async fn carry_out(client: &Client, format: Format, verb: AppRoleVerb) -> Result
             }
             note(&format!("role id {}. The secret id is shown this once:", field(&answer.json, "role_id")));
             output::write_data(&field(&answer.json, "secret_id"))
+        }
+        AppRoleVerb::SecretIds { name } => {
+            let answer = client.get(&format!("{APPROLES}/{name}/secret-id"), &[]).await?;
+            output::list(format, &answer, "secret_ids", SECRET_ID)
+        }
+        AppRoleVerb::RemoveSecretId { name, accessor } => {
+            let path = format!("{APPROLES}/{name}/secret-id/{accessor}");
+            client.send_json::<Value>(Method::DELETE, &path, None).await?;
+            note(&format!("{accessor} of {name} is destroyed"));
+            Ok(())
         }
         AppRoleVerb::Remove { name } => {
             client.send_json::<Value>(Method::DELETE, &format!("{APPROLES}/{name}"), None).await?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::id::TenantId;
 use crate::Timestamp;
 use crate::scope::{Operator, Scope};
+use crate::secret::{TokenHash, hex, token_hash};
 use crate::secrets::tenant::Tenancy;
 
 /// A program that logs in to the Vault surface. The field order is a stored format.
@@ -55,6 +56,14 @@ pub struct AppRoleSecret {
     pub expires_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl AppRoleSecret {
+    /// What names a secret id without being it, by the hash that it is kept under: 24 hexadecimal digits, from
+    /// which neither follows.
+    pub fn accessor(hash: &TokenHash) -> String {
+        hex(&token_hash(&format!("secret id accessor {}", hex(hash)))[..12])
+    }
 }
 
 /// A token that a login gave, known by its hash.
