@@ -14,6 +14,7 @@ use hansa_model::limits::audit as limits;
 use hansa_model::machine::audit_index::{AuditIndex, AuditPage};
 use hansa_model::machine::checkpoints;
 use hansa_model::scope::Operator;
+use hansa_model::secrets::tenant;
 use hansa_model::{AuditId, Timestamp};
 use hansa_storage::{Batch, Lane, Order, ReadError, ReadView, table};
 use hansa_transport::PublicKey;
@@ -177,7 +178,7 @@ impl AuditReader {
             let Some(entry) = entry.filter(|entry| entry.draft.id == id) else { continue };
             let in_sight = match entry.draft.target_site_id {
                 Some(site) => operator.sees(site),
-                None => operator.sites.is_none(),
+                None => operator.sites.is_none() && !tenant::is_confined(operator),
             };
             return Ok(in_sight.then_some(entry));
         }

@@ -136,9 +136,9 @@ pub enum DispatchError {
 /// A read of the audit chain that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuditChainError {
-    /// The chain holds entries about all sites.
+    /// The chain holds entries about all sites and tenants.
     #[error(
-        "Permission denied: your token is confined to some sites, the audit chain needs one for all sites"
+        "Permission denied: your token is confined to some sites or a tenant, the audit chain needs one that is not"
     )]
     Confined,
     /// See [`Unavailable`].

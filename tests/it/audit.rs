@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hansa_actors::view::TokenRequest;
 use hansa_model::audit::{BrokenChain, Verification};
 use hansa_model::enrollment::Role;
 use hansa_model::limits::audit as limits;
@@ -374,4 +375,31 @@ fn replace_in_file(path: &Path, from: &[u8], to: &[u8]) -> usize {
     }
     std::fs::write(path, bytes).unwrap();
     places.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_of_a_tenant_reads_its_own_log_and_not_the_node_s() {
+    let node = TestNode::start(Role::Coordinator).await;
+    let api = node.api();
+    for tenant in ["tnt_red", "tnt_blue"] {
+        assert_eq!(api.post("/v1/tenants", &json!({"id": tenant})).await.status, 201);
+        api.put(&format!("/v1/t/{tenant}/secrets/app/{tenant}"), &json!({"data": {"v": 1}})).await.ok();
+    }
+    let request = TokenRequest {
+        userid: "reader@example.com".to_owned(),
+        scopes: [Scope::AuditRead].into(),
+        sites: None,
+        tenant: Some("tnt_red".parse().unwrap()),
+        ttl: Duration::from_secs(60),
+    };
+    let red = node.anonymous().bearer(node.federation().mint(&request).unwrap().expose().clone());
+
+    let own = red.get("/v1/audit/logs").await.ok();
+    assert_eq!(own["logs"][0]["secret_path"], "app/tnt_red");
+    let all = red.get(AUDIT).await.licensed();
+    assert_eq!(all["total"], 0, "{all}");
+    let entries = api.get(AUDIT).await.licensed();
+    let id = entries["entries"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(red.get(&format!("{AUDIT}/{id}")).await.status, 404);
+    assert_eq!(red.get(&format!("{AUDIT}/chain")).await.status, 403);
 }

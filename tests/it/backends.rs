@@ -93,7 +93,7 @@ async fn equal_reads_at_once_share_calls_and_are_each_written_down() {
     let store = backed.stores.store("one");
     store.put("secret/data/a", r#"{"n":1}"#);
     let id = create_backend(&backed.api(), &patient("one")).await;
-    store.is_now(Mood::Hung);
+    store.is_now(Mood::HungReads);
 
     let reads: Vec<_> = (0..READS)
         .map(|_| {

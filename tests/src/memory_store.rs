@@ -22,6 +22,8 @@ pub enum Mood {
     Well,
     /// It takes calls and answers none, until its mood changes.
     Hung,
+    /// As [`Self::Hung`] for reads of values; it answers everything else.
+    HungReads,
     /// It answers that it is out of order.
     Failing,
     /// Its driver panics.
@@ -111,6 +113,13 @@ impl MemoryStore {
         values.get(name).cloned().ok_or(CallError::NotFound)
     }
 
+    async fn answer_read(&self) -> Result<(), CallError> {
+        let mut moods = self.mood.subscribe();
+        // The sender lives as long as this.
+        moods.wait_for(|mood| *mood != Mood::HungReads).await.expect("a mood");
+        self.answer().await
+    }
+
     async fn answer(&self) -> Result<(), CallError> {
         let mut moods = self.mood.subscribe();
         // The sender lives as long as this.
@@ -120,7 +129,7 @@ impl MemoryStore {
                 Err(CallError::Unavailable { reason: "out of order", retry_after: None, connect: false })
             }
             Mood::Panicking => panic!("a driver that fails"),
-            Mood::Well | Mood::Hung | Mood::Endless | Mood::Circular => Ok(()),
+            Mood::Well | Mood::Hung | Mood::HungReads | Mood::Endless | Mood::Circular => Ok(()),
         }
     }
 }
@@ -136,7 +145,7 @@ impl Driver for MemoryDriver {
     fn read<'a>(&'a self, name: &'a str, _version: ReadVersion<'a>) -> Call<'a, Found> {
         self.0.reads.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
-            self.0.answer().await?;
+            self.0.answer_read().await?;
             let (version, data) = self.0.find(name)?;
             let secret = RemoteSecret {
                 value: RemoteValue::Object(Secret::new(data)),
@@ -163,7 +172,7 @@ impl Driver for MemoryDriver {
             let next = match mood {
                 Mood::Endless => Some(call.to_string()),
                 Mood::Circular => Some("again".to_owned()),
-                Mood::Well | Mood::Hung | Mood::Failing | Mood::Panicking => None,
+                Mood::Well | Mood::Hung | Mood::HungReads | Mood::Failing | Mood::Panicking => None,
             };
             Ok(ListPage { entries, next })
         })

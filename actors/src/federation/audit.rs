@@ -38,7 +38,8 @@ impl Federation {
         event.is_visible_to(operator) && event.tenant().is_none_or(is_theirs)
     }
 
-    /// A page of the audit log, newest first. Who may see some sites only sees the entries about them.
+    /// A page of the audit log, newest first. Who may see some sites only sees the entries about them; who has
+    /// a tenant's token sees those about sites.
     ///
     /// # Errors
     /// The store did not answer.
@@ -65,14 +66,14 @@ impl Federation {
     /// At most `limit` links of the audit chain after a number, for somebody who verifies it.
     ///
     /// # Errors
-    /// The operator may not see every site, or the store did not answer.
+    /// The operator may not see every site, or has a tenant's token, or the store did not answer.
     pub fn audit_chain(
         &self,
         operator: &Operator,
         after: u64,
         limit: usize,
     ) -> Result<Vec<ChainLink>, AuditChainError> {
-        if operator.sites.is_some() {
+        if operator.sites.is_some() || tenant::is_confined(operator) {
             return Err(AuditChainError::Confined);
         }
         let view = self.tree.context.store.read().map_err(|_| Unavailable::Storage)?;

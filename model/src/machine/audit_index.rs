@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use crate::audit::{AuditFilter, AuditHead};
 use crate::scope::Operator;
+use crate::secrets::tenant;
 use crate::{AuditId, SiteId, Timestamp};
 
 /// The columns. Row `i` is entry `i + 1`.
@@ -106,7 +107,7 @@ impl AuditIndex {
             Some(actor) => Some(self.actors.find(actor.as_str())?),
             None => None,
         };
-        let confined = operator.sites.is_some() || filter.site.is_some();
+        let confined = operator.sites.is_some() || tenant::is_confined(operator) || filter.site.is_some();
         let sites = confined.then(|| {
             let shown =
                 |site: &SiteId| operator.sees(*site) && filter.site.is_none_or(|wanted| wanted == *site);

@@ -95,6 +95,12 @@ pub fn may_act_for_any(operator: &Operator) -> bool {
     }
 }
 
+/// Whether the operator's token was made for a tenant and reaches no further. The node's own log, in which all
+/// tenants' entries stand, is not for them; their tenant's part of it is.
+pub fn is_confined(operator: &Operator) -> bool {
+    operator.tenancy.tenant.is_some() && !may_act_for_any(operator)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
