@@ -95,10 +95,10 @@ pub fn may_act_for_any(operator: &Operator) -> bool {
     }
 }
 
-/// Whether the operator's token was made for a tenant and reaches no further. The node's own log, in which all
-/// tenants' entries stand, is not for them; their tenant's part of it is.
+/// Whether the operator's token says anything of tenants and does not reach all of them. The node's own log, in
+/// which all tenants' entries stand, is not for them; their tenant's part of it is.
 pub fn is_confined(operator: &Operator) -> bool {
-    operator.tenancy.tenant.is_some() && !may_act_for_any(operator)
+    operator.tenancy != Tenancy::default() && !may_act_for_any(operator)
 }
 
 #[cfg(test)]
@@ -128,6 +128,17 @@ mod tests {
         assert!(may_act_for(&caller, &tenant("tnt_a", "ptn_1")));
         assert!(may_act_for(&caller, &tenant("tnt_b", "ptn_1")));
         assert!(!may_act_for(&caller, &tenant("tnt_c", "ptn_2")));
+    }
+
+    #[test]
+    fn whatever_a_token_says_of_tenants_confines_it_unless_it_reaches_all() {
+        let of = |tenancy| operator(tenancy, &[Scope::AuditRead]);
+        let role = |role| of(Tenancy { role: Some(role), ..Tenancy::default() });
+
+        assert!(is_confined(&of(Tenancy { tenant: Some("tnt_a".parse().unwrap()), ..Tenancy::default() })));
+        assert!(is_confined(&of(Tenancy { partner: Some("ptn_1".to_owned()), ..Tenancy::default() })));
+        assert!(is_confined(&role(TenantRole::PartnerAdmin)) && is_confined(&role(TenantRole::TenantAdmin)));
+        assert!(!is_confined(&role(TenantRole::SuperAdmin)) && !is_confined(&of(Tenancy::default())));
     }
 
     #[test]
