@@ -4,6 +4,7 @@
 //! Node                        starts downwards, stops upwards
 //! ├─ Audit                    follows the audit chain, signs checkpoints
 //! ├─ RootKey                  carries a rotation of the root key on
+//! ├─ OpenReads                entries of reads from backends
 //! ├─ Coordinator              while the role is coordinator
 //! │  ├─ Webhooks
 //! │  ├─ Alerts
@@ -59,6 +60,7 @@ use crate::issuer::Issuers;
 use crate::keyring::{IdentityError, Keyring};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
+use crate::open_reads::{OpenReads, OpenReadsActor};
 use crate::operators::Operators;
 use crate::root_key::{RootKeyActor, RootKeyHolder, RootKeyMessage, RootKeys};
 use crate::supervision::{Children, Handle};
@@ -167,6 +169,7 @@ impl Node {
         let tree = Tree {
             root_keys: RootKeys::new(Arc::clone(&context), env.root_key),
             root_key_actor: Handle::new("root key"),
+            open_reads: OpenReads::open(Arc::clone(&context))?,
             context,
             backends,
             coordinator,
@@ -218,6 +221,8 @@ pub(crate) struct Tree {
     pub(crate) audit: AuditReader,
     pub(crate) root_keys: RootKeys,
     pub(crate) root_key_actor: Handle<RootKeyMessage>,
+    /// Reads that go through to backends.
+    pub(crate) open_reads: OpenReads,
     /// Stamps of HTTP peers that were taken; after a restart they could be taken once more.
     pub(crate) stamps: Arc<Mutex<Taken>>,
 }
@@ -361,7 +366,7 @@ struct NodeActor {
 }
 
 struct NodeState {
-    /// The actors of any role, before all others: audit log and root key.
+    /// The actors of any role, before all others: audit log, root key and open reads.
     audit: Children,
     backends: Children,
     role: Children,
@@ -392,6 +397,10 @@ impl Actor for NodeActor {
         let make = move || (RootKeyActor { keys: keys.clone() }, ());
         let handle = &self.tree.root_key_actor;
         state.audit.start::<RootKeyActor, _>(supervisor.clone(), handle, make).await?;
+        let reads = self.tree.open_reads.clone();
+        let make = move || (OpenReadsActor { reads: reads.clone() }, ());
+        let handle = &self.tree.open_reads.actor;
+        state.audit.start::<OpenReadsActor, _>(supervisor.clone(), handle, make).await?;
         let backends = self.tree.backends.clone();
         let make = move || (BackendsActor { backends: backends.clone() }, ());
         let handle = &self.tree.backends.actor;

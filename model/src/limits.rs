@@ -784,6 +784,13 @@ pub mod secrets {
     pub const GUARDED_DELETIONS_MIN: u64 = 10;
     /// A sync deletes more than a fifth of the copies only when somebody confirms it.
     pub const GUARDED_DELETIONS_SHARE: u64 = 5;
+    /// How long the entry of a read from a backend waits for another read's commit to take it along. It is as long
+    /// as a busy disk takes for one commit, and what a crash leaves of such a read is its beginning.
+    pub const ENTRY_WAIT: Duration = Duration::from_millis(20);
+    /// Before entries that could not be stored are tried again.
+    pub const ENTRY_RETRY_WAIT: Duration = Duration::from_secs(1);
+    /// Entries that one commit takes along: at some 400 bytes each they stay small beside a value.
+    pub const ENTRIES_OWED_MAX: usize = 256;
     /// Before a failed sync is tried again; doubles up to [`SYNC_RETRY_MAX`]: contract C.3.
     pub const SYNC_RETRY_FIRST: Duration = Duration::from_secs(30);
     /// See [`SYNC_RETRY_FIRST`].

@@ -60,6 +60,8 @@ mod lossy_link;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod open_reads;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod past;

@@ -38,6 +38,15 @@ impl Federation {
         event.is_visible_to(operator) && event.tenant().is_none_or(is_theirs)
     }
 
+    /// Returns when the log has the entries of all reads of secrets that have ended: those of reads from backends
+    /// come a moment after the answer.
+    ///
+    /// # Errors
+    /// They could not be stored; they are kept, and stored as soon as that is possible.
+    pub async fn settle_audit(&self) -> Result<(), Unavailable> {
+        self.tree.open_reads.settle().await
+    }
+
     /// A page of the audit log, newest first. Who may see some sites only sees the entries about them; who has
     /// a tenant's token sees those about sites.
     ///

@@ -24,7 +24,8 @@ const LOOKED_AT_MAX: usize = 50_000;
 const CHUNK: usize = 1_000;
 
 impl Federation {
-    /// A tenant's rows about secrets, newest first, below a number; and the number to go on below.
+    /// A tenant's rows about secrets, newest first, below a number; and the number to go on below. Those of reads
+    /// that have just ended are there after [`Self::settle_audit`].
     ///
     /// # Errors
     /// The store did not answer.

@@ -31,6 +31,7 @@ use super::Federation;
 use crate::backends::error::{BackendFailure, SecretError, TenantError};
 use crate::backends::{BackendMessage, Member, Standing, TenantBoard};
 use crate::error::Unavailable;
+use crate::open_reads::OpenRead;
 
 /// Who asks, for whom, and how that request is told from others.
 #[derive(Debug, Clone)]
@@ -161,11 +162,13 @@ struct Record {
     /// Told as an event, unless it was refused.
     change: Option<Change>,
     details: Vec<(&'static str, Detail)>,
+    /// It is on disk already, as open.
+    open: Option<OpenRead>,
 }
 
 impl Record {
-    fn new(action: &'static str, path: &SecretPath, begun: Timestamp) -> Self {
-        Self { action, path: path.as_str().to_owned(), begun, change: None, details: Vec::new() }
+    fn new(action: &'static str, path: &str, begun: Timestamp) -> Self {
+        Self { action, path: path.to_owned(), begun, change: None, details: Vec::new(), open: None }
     }
 
     fn source(&mut self, mode: Mode, backend: BackendId, name: &str) {
@@ -258,13 +261,19 @@ impl Federation {
         }))
     }
 
-    /// Writes down what a request did or was refused. Durable on return.
+    /// Writes down what a request did or was refused. Durable on return: of what is open, that it was begun.
     async fn write_down(
         &self,
         caller: &Caller,
-        record: Record,
+        mut record: Record,
         error: Option<&SecretError>,
     ) -> Result<(), SecretError> {
+        if let Some(open) = record.open.take() {
+            open.end(|draft| {
+                self.entry(caller, &record, error, AuditDraft { created_at: self.now(), ..draft })
+            });
+            return Ok(());
+        }
         let draft = self.tree.context.audit_node(record.action, None, []);
         let mut batch = Batch::new();
         batch.audit(self.entry(caller, &record, error, draft));

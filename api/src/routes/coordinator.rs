@@ -271,7 +271,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::new(
         Get,
         "/api/v1/federation/audit",
-        Operator(Scope::AuditRead, read!(audit::list, as operator)),
+        Operator(Scope::AuditRead, act!(audit::list, as operator)),
         "Lists what was done, newest first",
     )
     .query(audit::QUERY)

@@ -69,6 +69,7 @@ pub(crate) async fn list(request: Request, operator: Arc<Operator>) -> Result<An
         identity: query.text("identity_id")?,
     };
     let before: Option<u64> = cursor(&request)?;
+    request.federation.settle_audit().await?;
     let (entries, next) =
         request.federation.secret_logs(&caller.tenant, &wanted, before, limit(&request)?)?;
     Answer::ok(&LogPage {

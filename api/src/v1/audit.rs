@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::sync::Arc;
+
 use hansa_actors::view::ChainLink;
 use hansa_model::audit::{AuditEntry, AuditFilter, Checkpoint, KeptCheckpoint};
 use hansa_model::limits::audit as limits;
@@ -156,7 +158,7 @@ pub(crate) struct CheckpointsAnswer {
     checkpoints: Vec<CheckpointBody>,
 }
 
-pub(crate) fn list(request: &Request, operator: &Operator) -> Result<Answer, Problem> {
+pub(crate) async fn list(request: Request, operator: Arc<Operator>) -> Result<Answer, Problem> {
     let query = request.query()?;
     let filter = AuditFilter {
         site: query.word("site_id")?,
@@ -167,7 +169,8 @@ pub(crate) fn list(request: &Request, operator: &Operator) -> Result<Answer, Pro
     };
     let limit = query.number("limit", 1..=limits::LIMIT_MAX)?.unwrap_or(limits::LIMIT_DEFAULT);
     let offset = query.number("offset", 0..=usize::MAX)?.unwrap_or(0);
-    let page = request.federation.audit(operator, &filter, offset as u64, limit)?;
+    request.federation.settle_audit().await?;
+    let page = request.federation.audit(&operator, &filter, offset as u64, limit)?;
     Answer::ok(&AuditAnswer {
         licensed: Licensed,
         entries: page.entries.into_iter().map(AuditEntryBody::from).collect(),

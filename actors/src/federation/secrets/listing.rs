@@ -25,13 +25,7 @@ impl Federation {
         cursor: Option<SecretCursor>,
         limit: usize,
     ) -> Result<SecretPage, SecretError> {
-        let mut record = Record {
-            action: "secret_list",
-            path: prefix.to_owned(),
-            begun: self.now(),
-            change: None,
-            details: Vec::new(),
-        };
+        let mut record = Record::new("secret_list", prefix, self.now());
         let page = self.collect(caller, prefix, cursor, limit).await;
         if let Ok(page) = &page {
             record.number("entries", page.entries.len() as u64);

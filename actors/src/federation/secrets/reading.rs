@@ -29,7 +29,7 @@ impl Federation {
         path: &SecretPath,
         version: VersionAsked,
     ) -> Result<SecretView, SecretError> {
-        let mut record = Record::new("secret_read", path, self.now());
+        let mut record = Record::new("secret_read", path.as_str(), self.now());
         let found = self.find_secret(caller, path, version, &mut record).await;
         if let Ok(view) = &found {
             record.number("version", view.version);
@@ -55,7 +55,7 @@ impl Federation {
         };
         match member.row.mode {
             Mode::Sync => self.read_here(caller, path, version, Some((&member, name))),
-            Mode::Proxy => self.read_through(&member, path, name, version, record).await,
+            Mode::Proxy => self.read_through(caller, &member, path, name, version, record).await,
         }
     }
 
@@ -96,9 +96,10 @@ impl Federation {
         })
     }
 
-    /// Asks the backend. Nothing of the answer is kept.
+    /// Asks the backend, while what is asked is stored. Nothing of the answer is kept.
     async fn read_through(
         &self,
+        caller: &Caller,
         member: &Member,
         path: &SecretPath,
         name: String,
@@ -108,7 +109,12 @@ impl Federation {
         let asked = remote_version(member.row.kind, version)?;
         let backend = member.row.id;
         let message = |reply| BackendMessage::Read { name: name.clone(), version: asked, reply };
-        let fetched = ask(member, message).await.inspect_err(|error| {
+        let draft = self.tree.context.audit_node(record.action, None, []);
+        let mut open = self.tree.open_reads.begin(self.entry(caller, record, None, draft));
+        let (fetched, stored) = tokio::join!(ask(member, message), open.stored());
+        stored?;
+        record.open = Some(open);
+        let fetched = fetched.inspect_err(|error| {
             record.details.push(("backend_status", error.to_string().as_str().into()));
         })?;
         let Fetched { found, latency } = &*fetched;
@@ -146,7 +152,7 @@ impl Federation {
     ) -> Result<SecretSummary, SecretError> {
         let board = self.tenant_board(caller)?;
         require(&board, caller, Permission::List, path)?;
-        let mut record = Record::new("secret_list", path, self.now());
+        let mut record = Record::new("secret_list", path.as_str(), self.now());
         let place = self.place(&board, caller, path, &mut record)?;
         let backend = place.as_ref().map(|(member, _)| member.row.id);
         if let Some((member, name)) = place

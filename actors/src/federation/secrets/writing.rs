@@ -28,7 +28,7 @@ impl Federation {
         path: &SecretPath,
         value: NewValue,
     ) -> Result<SecretSummary, SecretError> {
-        let mut record = Record::new("secret_write", path, self.now());
+        let mut record = Record::new("secret_write", path.as_str(), self.now());
         match self.store_secret(caller, path, value, &mut record).await {
             Ok(summary) => Ok(summary),
             Err(error) => {
@@ -160,7 +160,7 @@ impl Federation {
         path: &SecretPath,
         hard: bool,
     ) -> Result<(), SecretError> {
-        let mut record = Record::new("secret_delete", path, self.now());
+        let mut record = Record::new("secret_delete", path.as_str(), self.now());
         record.details.push(("hard", Detail::Bool(hard)));
         match self.remove_secret(caller, path, hard, &mut record).await {
             Ok(()) => Ok(()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::SimTime;
+use crate::invariants::audited_reads::AuditedReads;
 use crate::invariants::true_copies::TrueCopies;
 
 /// Shared by the node's program, its stores and the scenario. Cheap to clone.
@@ -18,6 +19,8 @@ pub(super) struct Books {
 pub(super) struct Pages {
     /// By the store's name of a secret.
     pub(super) originals: TrueCopies,
+    /// Every read of every path.
+    pub(super) reads: AuditedReads,
     drawn: u64,
     /// Of each local secret the value that was acknowledged last.
     pub(super) kept: BTreeMap<String, u64>,
@@ -44,7 +47,7 @@ impl Books {
 }
 
 impl Pages {
-    /// A value that nothing had before.
+    /// A number that nothing had before.
     pub(super) fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.drawn

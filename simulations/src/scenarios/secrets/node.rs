@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use hansa_actors::backends::NewBackend;
 use hansa_actors::backends::error::SecretError;
+use hansa_actors::error::Unavailable;
 use hansa_actors::issuer::Issuers;
-use hansa_actors::{Caller, Federation, NewValue, NoConnectors, VersionAsked};
+use hansa_actors::{Caller, Federation, NewValue, NoConnectors, SecretLogFilter, VersionAsked};
+use hansa_model::audit::Detail;
 use hansa_model::enrollment::Role;
 use hansa_model::secrets::backend::BackendKind;
 use hansa_model::secrets::id::{BackendId, TenantId};
@@ -29,6 +31,8 @@ const THROUGH: &str = "through";
 const PROXY: &str = "proxy";
 /// Names of each store: too few for the guard against mass deletions.
 const NAMES: u64 = 8;
+/// Entries of the audit log that are read at a time.
+const LOGS_PAGE: usize = 1_000;
 
 pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
     let stores = Arc::new(WorldStores::new(env.clone(), books.clone()));
@@ -138,10 +142,34 @@ impl People {
     /// The number of a secret; nothing when there is none.
     async fn get(&self, path: &str) -> Result<Option<u64>, SecretError> {
         let path: SecretPath = path.parse().map_err(SecretError::Path)?;
-        match self.federation.read_secret(&self.caller, &path, VersionAsked::Current).await {
-            Ok(view) => Ok(number(view.data.expose())),
-            Err(SecretError::NotFound) => Ok(None),
-            Err(error) => Err(error),
+        let request_id = format!("req_{}", self.books.open().draw());
+        let caller = Caller { request_id, ..self.caller.clone() };
+        let found = match self.federation.read_secret(&caller, &path, VersionAsked::Current).await {
+            Ok(view) => number(view.data.expose()),
+            Err(SecretError::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        self.books.open().reads.answered(caller.request_id);
+        Ok(found)
+    }
+
+    /// The requests of all reads in the audit log.
+    async fn logged_reads(&self) -> Result<Vec<String>, Unavailable> {
+        self.federation.settle_audit().await?;
+        let reads = SecretLogFilter { action: Some("read".to_owned()), ..SecretLogFilter::default() };
+        let (mut requests, mut before) = (Vec::new(), None);
+        loop {
+            let (page, next) = self.federation.secret_logs(&self.caller.tenant, &reads, before, LOGS_PAGE)?;
+            requests.extend(page.into_iter().filter_map(
+                |entry| match entry.draft.details.get("request_id") {
+                    Some(Detail::Text(request)) => Some(request.clone()),
+                    Some(_) | None => None,
+                },
+            ));
+            if next.is_none() {
+                return Ok(requests);
+            }
+            before = next;
         }
     }
 
@@ -244,7 +272,7 @@ impl People {
         }
     }
 
-    /// After the work: whether every copy is its original.
+    /// After the work: whether every copy is its original, and every read is in the audit log.
     async fn look(&self) {
         let mut missing = None;
         for store in [MIRROR, THROUGH, PROXY] {
@@ -256,6 +284,15 @@ impl People {
                         missing = Some(format!("{store}/{number} is {other:?}, the original {expected:?}"))
                     }
                 }
+            }
+        }
+        if missing.is_none() {
+            match self.logged_reads().await {
+                Ok(logged) => {
+                    let verdict = self.books.open().reads.check(logged);
+                    self.judge(verdict);
+                }
+                Err(error) => missing = Some(format!("the audit log is not there: {error}")),
             }
         }
         let mut pages = self.books.open();
