@@ -36,7 +36,7 @@ use std::time::Duration;
 use hansa_model::directory::{Page, Query};
 use hansa_model::enrollment::{JoinCode, Role};
 use hansa_model::host::HostEntry;
-use hansa_model::machine::bucket::{Buckets, Category};
+use hansa_model::machine::bucket::{Buckets, Category, Room};
 use hansa_model::machine::link::ConnectionState;
 use hansa_model::machine::registry::{NewSite, SitePatch};
 use hansa_model::scope::Operator;
@@ -124,17 +124,15 @@ impl Federation {
         self.operators.authenticate(&self.tree.context, bearer).await
     }
 
-    /// Takes down a call of the secrets API, or says how long its caller has to wait. Counted by tenant and
-    /// identity, in memory.
-    ///
-    /// # Errors
-    /// The time to wait.
-    pub fn admit(&self, operator: &Operator, category: Category) -> Result<(), Duration> {
+    /// Takes down a call of the secrets API, or says how long its caller has to wait; and what is left for further
+    /// ones, if they are limited. Counted by tenant and identity, in memory.
+    pub fn admit(&self, operator: &Operator, category: Category) -> (Result<(), Duration>, Option<Room>) {
         // Two tenants may each have an AppRole of one name.
         let tenant = operator.tenancy.tenant.as_ref().map_or("", |tenant| tenant.as_str());
         let identity = format!("{tenant} {}", operator.userid);
+        let now = self.tree.context.now();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.admit(self.tree.context.now(), &identity, category)
+        (buckets.admit(now, &identity, category), buckets.room(now, &identity, category))
     }
 
     /// Makes an operator's token. It is not stored: it ends by its own time.

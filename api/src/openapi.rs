@@ -108,7 +108,7 @@ fn operation(route: &Route) -> Operation {
         .operation_id(Some(operation_id(route)))
         .summary(Some(route.summary))
         .request_body(request_body(route.input))
-        .response(status(route.output).to_string(), response(route.output))
+        .response(status(route.output).to_string(), done(route))
         .response("4XX", Ref::from_response_name(refusal_name(route)))
         .response("5XX", Ref::from_response_name(refusal_name(route)));
     let operation = match route.also {
@@ -236,6 +236,27 @@ fn response(output: Output) -> Response {
     }
 }
 
+/// The answer of a route that did what it was asked for.
+fn done(route: &Route) -> Response {
+    let mut response = response(route.output);
+    if route.category.is_some() {
+        response.headers.extend(rate_fields().map(|(name, header)| (name, header.into())));
+    }
+    response
+}
+
+/// The fields that tell a caller of a limited route what is left.
+fn rate_fields() -> [(String, Header); 2] {
+    [
+        ("RateLimit-Policy", "calls (`q`) that the caller has in a window of `w` seconds, by kind of call"),
+        ("RateLimit", "calls that are left (`r`), and seconds until there are as many as at first (`t`)"),
+    ]
+    .map(|(name, description)| {
+        let text = Header::new(ObjectBuilder::new().schema_type(Type::String));
+        (name.to_owned(), HeaderBuilder::from(text).description(Some(description)).build())
+    })
+}
+
 /// What the fields of a server-sent event hold.
 fn server_sent_event() -> ObjectBuilder {
     let text = || ObjectBuilder::new().schema_type(Type::String);
@@ -261,13 +282,14 @@ fn refusal(content_type: &str, body: SchemaOf) -> Response {
     let header = |header: Header, description: &str| {
         HeaderBuilder::from(header).description(Some(description)).build()
     };
-    ResponseBuilder::new()
+    let refused = ResponseBuilder::new()
         .description("refused: `detail` says what to do, `code` is stable")
         .content(content_type, reference(body))
         .header("X-Request-Id", header(text(), "stands in the node's log beside the reason"))
         .header("Allow", header(text(), "the methods of the path, with 405"))
-        .header("Retry-After", header(Header::new(whole), "seconds, where waiting helps"))
-        .build()
+        .header("Retry-After", header(Header::new(whole), "seconds, where waiting helps"));
+    let limited = rate_fields();
+    limited.into_iter().fold(refused, |refused, (name, header)| refused.header(name, header)).build()
 }
 
 /// An answer that says what a route says with another status, or a refusal.

@@ -21,6 +21,7 @@ use futures_util::FutureExt as _;
 use hansa_actors::Federation;
 use hansa_actors::error::{OperatorAuthenticationError, RefreshError, SiteAuthenticationError};
 use hansa_model::limits::{access, events, http as limits, token as token_limits};
+use hansa_model::machine::bucket::{Category, Room};
 use hansa_model::scope::Operator;
 use hansa_model::{Secret, SiteId, limits::http::REQUEST_ID_BYTES_MAX};
 use http_body_util::BodyExt as _;
@@ -38,6 +39,8 @@ use crate::v1::login::REFRESH_COOKIE;
 use crate::voice::Voice;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// A unit of the uploads' budget.
 const UPLOAD_UNIT_BYTES: usize = 1024 * 1024;
@@ -209,6 +212,18 @@ fn router(shared: &Arc<Shared>) -> Router {
     }))
 }
 
+/// What a caller may ask for and how much of it is left, as draft 11 of the IETF's `RateLimit` fields has it.
+fn rate_fields(headers: &mut HeaderMap, category: Category, room: Room) {
+    let name = category.as_str();
+    // Whole seconds, upwards: whoever waits for them has what was promised.
+    let reset = room.reset.as_secs() + u64::from(room.reset.subsec_nanos() > 0);
+    let policy = format!("\"{name}\";q={};w=60", room.limit);
+    let left = format!("\"{name}\";r={};t={reset}", room.remaining);
+    for (field, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        headers.insert(field, HeaderValue::from_str(&text).expect("names and numbers are ASCII"));
+    }
+}
+
 fn request_id(request: &HttpRequest<Body>) -> &str {
     request.extensions().get::<RequestId>().map_or("", |id| id.0.as_str())
 }
@@ -224,21 +239,32 @@ impl Shared {
         // The template and never the path: one path carries a credential.
         let span = tracing::info_span!("request", request = %id, method = %route.method, route = route.path);
         async {
-            let answered = tokio::time::timeout(route.wait_max, self.run(route, request)).await;
+            let mut room = None;
+            let answered = tokio::time::timeout(route.wait_max, self.run(route, request, &mut room)).await;
             let timed_out = || Problem::new(Code::TimedOut, "the request took too long: retry it");
-            match answered.unwrap_or_else(|_| Err(timed_out())) {
+            let mut response = match answered.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(answer) => answer.into_response(),
                 Err(problem) => {
                     tracing::debug!(code = problem.code().as_str(), "refused");
                     voice.tell(problem, &id)
                 }
+            };
+            if let (Some(category), Some(room)) = (route.category, room) {
+                rate_fields(response.headers_mut(), category, room);
             }
+            response
         }
         .instrument(span)
         .await
     }
 
-    async fn run(&self, route: &'static Route, request: HttpRequest<Body>) -> Result<Answer, Problem> {
+    /// Does what a request asks for. `left` becomes what its caller may still ask for, if that is limited.
+    async fn run(
+        &self,
+        route: &'static Route,
+        request: HttpRequest<Body>,
+        left: &mut Option<Room>,
+    ) -> Result<Answer, Problem> {
         let id = request_id(&request).to_owned();
         let origin = request.extensions().get::<Origin>().copied().unwrap_or(Origin::Network(None));
         let (mut parts, body) = request.into_parts();
@@ -249,11 +275,13 @@ impl Shared {
             arguments.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         // Authentication comes before anything is read of query or body (contract A.4).
         let principal = self.authenticate(route, origin, &parts.headers, &arguments).await?;
-        if let (Some(category), Authenticated::Operator(operator)) = (route.category, &principal)
-            && let Err(wait) = self.federation.admit(operator, category)
-        {
-            let detail = "too many calls of this kind: wait as long as Retry-After says";
-            return Err(Problem::new(Code::RateLimited, detail).retry_after(Some(wait)));
+        if let (Some(category), Authenticated::Operator(operator)) = (route.category, &principal) {
+            let (admitted, room) = self.federation.admit(operator, category);
+            *left = room;
+            admitted.map_err(|wait| {
+                let detail = "too many calls of this kind: wait as long as Retry-After says";
+                Problem::new(Code::RateLimited, detail).retry_after(Some(wait))
+            })?;
         }
         let request = Request::new(
             self.federation.clone(),

@@ -209,6 +209,7 @@ async fn tokens_that_are_not_quite_right_are_refused() {
         ("no issuer", rs256("iss", Value::Null).await, "token_invalid"),
         ("our own issuer's name", rs256("iss", json!("hansa:0000")).await, "token_invalid"),
         ("no user", rs256("sub", Value::Null).await, "token_invalid"),
+        ("no scope", rs256("scope", Value::Null).await, "token_invalid"),
         ("expired", rs256("exp", json!(now - 120)).await, "token_expired"),
         ("no end", rs256("exp", Value::Null).await, "token_invalid"),
         ("not yet valid", rs256("nbf", json!(now + 600)).await, "token_invalid"),

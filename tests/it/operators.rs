@@ -596,6 +596,11 @@ async fn tokens_of_other_issuers_are_taken_by_their_published_keys() {
     assert_eq!(last_audit(&node).1, Some(format!("{}#ada@example.com", two.name())));
     assert_eq!((one.asked(), two.asked()), (1, 1), "keys are fetched once");
 
+    // A claim that is not there gives nothing, as issuers leave out lists that are empty.
+    let mut without = claims(&node, &two.name(), &[]);
+    without.as_object_mut().unwrap().remove("realm_access");
+    api(ec.token("e1", &without)).get(SITES).await.refused(403, "permission_denied");
+
     // Roles that nobody mapped give nothing; a role for one site does not widen one for all.
     let nothing = ec.token("e1", &claims(&node, &two.name(), &["strangers"]));
     api(nothing).get(SITES).await.refused(403, "permission_denied");

@@ -107,6 +107,28 @@ async fn bucket_of_each_category_empties_and_refills_for_its_caller_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_answer_to_a_limited_call_tells_what_is_left() {
+    let node = TestNode::start_limited(Role::None, rates()).await;
+    let api = caller(&node, "ada@example.com");
+
+    // The third is refused; half a minute later half of the calls came back.
+    for (wait, left, reset) in [(0, 1, 30), (0, 0, 60), (0, 0, 60), (30, 0, 60)] {
+        node.clock.advance(Duration::from_secs(wait));
+        let answer = call(&api, Category::BatchMetadata, 0).await;
+        assert_eq!(answer.headers["ratelimit-policy"], "\"batch_metadata\";q=2;w=60");
+        let told = answer.headers["ratelimit"].to_str().unwrap();
+        let told_reset = told.strip_prefix(&format!("\"batch_metadata\";r={left};t=")).unwrap();
+        // Less by what the machine took meanwhile.
+        assert!((reset - 20..=reset).contains(&told_reset.parse().unwrap()), "{told}");
+    }
+
+    let unlimited = api.get("/api/v1/federation/config").await;
+    assert!(!unlimited.headers.contains_key("ratelimit"));
+    let unknown = node.anonymous().get("/v1/secrets/app/none").await;
+    assert!(!unknown.headers.contains_key("ratelimit"), "nobody is counted before they are known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn empty_bucket_stops_only_its_own_category() {
     let node = TestNode::start_limited(Role::None, rates()).await;
 

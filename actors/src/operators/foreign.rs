@@ -57,6 +57,9 @@ impl Keys {
     }
 }
 
+/// The claim that names scopes in the contract of the secret federation API.
+const SCOPE_CLAIM: &str = "scope";
+
 /// A key as published. What we do not know of it is ignored.
 #[derive(Deserialize)]
 struct PublishedKey {
@@ -133,7 +136,14 @@ impl Foreign {
         let expires = claims.instant("exp")?.ok_or(OperatorAuthenticationError::Invalid)?;
         // With the issuer's name beside it, so that nobody there passes for somebody here.
         let userid = format!("{}#{}", self.config.issuer, claims.userid(&self.config.userid_claim)?);
-        let words = claims.words(&self.config.scope_claim);
+        let words = match claims.words(&self.config.scope_claim) {
+            Some(words) => words,
+            // The contract requires it (A.2). Issuers leave out other claims, such as groups, when they are empty.
+            None if self.config.scope_claim == SCOPE_CLAIM => {
+                return Err(OperatorAuthenticationError::Invalid);
+            }
+            None => Vec::new(),
+        };
         let named = words.iter().filter_map(|word| word.parse::<Scope>().ok());
         let named = named.filter(|scope| self.config.named_scopes.contains(scope));
         let mut grant = Grant { scopes: named.collect(), ..Grant::default() };

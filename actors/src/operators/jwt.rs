@@ -175,18 +175,19 @@ impl Claims {
         }
     }
 
-    /// The words of a claim that is a text of words or a list of texts; dots in its name lead into objects.
-    pub(super) fn words(&self, path: &str) -> Vec<&str> {
+    /// The words of a claim that is a text of words or a list of texts; dots in its name lead into objects. None
+    /// when there is no such claim.
+    pub(super) fn words(&self, path: &str) -> Option<Vec<&str>> {
         // A claim may have dots in its own name, as URLs do.
         let found = self.0.get(path).or_else(|| {
             let mut steps = path.split('.');
             let first = self.0.get(steps.next()?)?;
             steps.try_fold(first, |value, step| value.get(step))
         });
-        match found {
-            Some(Value::String(text)) => text.split_ascii_whitespace().collect(),
-            Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
+        match found? {
+            Value::String(text) => Some(text.split_ascii_whitespace().collect()),
+            Value::Array(values) => Some(values.iter().filter_map(Value::as_str).collect()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
         }
     }
 }
@@ -215,12 +216,14 @@ mod tests {
         let claims = claims(
             r#"{"scope":"a b","groups":["x y","z",3],"realm_access":{"roles":["r"]},"https://a.b/roles":["u"]}"#,
         );
+        let words = |name| claims.words(name);
 
-        assert_eq!(claims.words("scope"), ["a", "b"]);
-        assert_eq!(claims.words("groups"), ["x y", "z"]);
-        assert_eq!(claims.words("realm_access.roles"), ["r"]);
-        assert_eq!(claims.words("https://a.b/roles"), ["u"]);
-        assert!(claims.words("missing.too").is_empty());
+        assert_eq!(words("scope"), Some(vec!["a", "b"]));
+        assert_eq!(words("groups"), Some(vec!["x y", "z"]));
+        assert_eq!(words("realm_access.roles"), Some(vec!["r"]));
+        assert_eq!(words("https://a.b/roles"), Some(vec!["u"]));
+        assert_eq!(words("missing.too"), None);
+        assert_eq!(words("realm_access"), None);
     }
 
     #[test]
