@@ -43,7 +43,7 @@ pub(crate) use member::{BackendMessage, ConnectionView};
 pub use registry::{BackendPatch, NewBackend, PolicyDraft};
 pub(crate) use registry::{BackendsActor, BackendsMessage, rehearse};
 pub(crate) use rows::{add_version, forget, forget_versions, new_row, page_below, type_of, value_key};
-pub(crate) use write_through::{WriteThrough, store_written};
+pub(crate) use write_through::{Stored, WriteThrough, store_written};
 
 /// What the rest of the node sees of the backends. Cheap to clone.
 #[derive(Debug, Clone)]

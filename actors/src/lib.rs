@@ -4,7 +4,7 @@
 //!   api, binary ──► Federation (facade, cheap to clone)
 //!                      │ calls, awaited                     reads, never queued
 //!                      ▼                                         │
-//!   Node ─┬─ Audit · RootKey · OpenReads
+//!   Node ─┬─ Audit · RootKey · OpenEntries
 //!         ├─ Coordinator ─┬─ Policies · Leases · Alerts · Webhooks
 //!         │               └─ Site × n ──► Writer (storage)       ▼
 //!         │                  │  ▲                        Roster · Directory · ReadView
@@ -43,7 +43,7 @@ mod leases;
 mod membership;
 mod metrics;
 mod node;
-mod open_reads;
+mod open_entries;
 mod operators;
 mod persistence;
 mod policies;

@@ -4,7 +4,7 @@
 //! Node                        starts downwards, stops upwards
 //! ├─ Audit                    follows the audit chain, signs checkpoints
 //! ├─ RootKey                  carries a rotation of the root key on
-//! ├─ OpenReads                entries of reads from backends
+//! ├─ OpenEntries              audit entries that wait for a backend
 //! ├─ Coordinator              while the role is coordinator
 //! │  ├─ Webhooks
 //! │  ├─ Alerts
@@ -60,7 +60,7 @@ use crate::issuer::Issuers;
 use crate::keyring::{IdentityError, Keyring};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
-use crate::open_reads::{OpenReads, OpenReadsActor};
+use crate::open_entries::{OpenEntries, OpenEntriesActor};
 use crate::operators::Operators;
 use crate::root_key::{RootKeyActor, RootKeyHolder, RootKeyMessage, RootKeys};
 use crate::supervision::{Children, Handle};
@@ -169,7 +169,7 @@ impl Node {
         let tree = Tree {
             root_keys: RootKeys::new(Arc::clone(&context), env.root_key),
             root_key_actor: Handle::new("root key"),
-            open_reads: OpenReads::open(Arc::clone(&context))?,
+            open_entries: OpenEntries::open(Arc::clone(&context))?,
             context,
             backends,
             coordinator,
@@ -221,8 +221,8 @@ pub(crate) struct Tree {
     pub(crate) audit: AuditReader,
     pub(crate) root_keys: RootKeys,
     pub(crate) root_key_actor: Handle<RootKeyMessage>,
-    /// Reads that go through to backends.
-    pub(crate) open_reads: OpenReads,
+    /// Audit entries of calls to backends.
+    pub(crate) open_entries: OpenEntries,
     /// Stamps of HTTP peers that were taken; after a restart they could be taken once more.
     pub(crate) stamps: Arc<Mutex<Taken>>,
 }
@@ -366,7 +366,7 @@ struct NodeActor {
 }
 
 struct NodeState {
-    /// The actors of any role, before all others: audit log, root key and open reads.
+    /// The actors of any role, before all others: audit log, root key and open entries.
     audit: Children,
     backends: Children,
     role: Children,
@@ -397,10 +397,10 @@ impl Actor for NodeActor {
         let make = move || (RootKeyActor { keys: keys.clone() }, ());
         let handle = &self.tree.root_key_actor;
         state.audit.start::<RootKeyActor, _>(supervisor.clone(), handle, make).await?;
-        let reads = self.tree.open_reads.clone();
-        let make = move || (OpenReadsActor { reads: reads.clone() }, ());
-        let handle = &self.tree.open_reads.actor;
-        state.audit.start::<OpenReadsActor, _>(supervisor.clone(), handle, make).await?;
+        let entries = self.tree.open_entries.clone();
+        let make = move || (OpenEntriesActor { entries: entries.clone() }, ());
+        let handle = &self.tree.open_entries.actor;
+        state.audit.start::<OpenEntriesActor, _>(supervisor.clone(), handle, make).await?;
         let backends = self.tree.backends.clone();
         let make = move || (BackendsActor { backends: backends.clone() }, ());
         let handle = &self.tree.backends.actor;

@@ -784,8 +784,8 @@ pub mod secrets {
     pub const GUARDED_DELETIONS_MIN: u64 = 10;
     /// A sync deletes more than a fifth of the copies only when somebody confirms it.
     pub const GUARDED_DELETIONS_SHARE: u64 = 5;
-    /// How long the entry of a read from a backend waits for another read's commit to take it along. It is as long
-    /// as a busy disk takes for one commit, and what a crash leaves of such a read is its beginning.
+    /// How long the entry of a call to a backend waits for another call's commit to take it along. It is as long
+    /// as a busy disk takes for one commit, and what a crash leaves of such a call is its beginning.
     pub const ENTRY_WAIT: Duration = Duration::from_millis(20);
     /// Before entries that could not be stored are tried again.
     pub const ENTRY_RETRY_WAIT: Duration = Duration::from_secs(1);

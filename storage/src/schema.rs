@@ -103,7 +103,7 @@ pub(crate) const TABLES: &[TableInfo] = &[
     records::<table::AppRoles>(),
     records::<table::AppRoleSecrets>(),
     records::<table::VaultTokens>(),
-    records::<table::OpenReads>(),
+    records::<table::OpenEntries>(),
 ];
 
 const fn records<T: Table>() -> TableInfo {

@@ -60,7 +60,7 @@ mod lossy_link;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
-mod open_reads;
+mod open_entries;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use hansa_actors::view::TokenRequest;
 use hansa_model::enrollment::Role;
 use hansa_model::scope::Scope;
 
-use hansa_tests::{Api, MemoryStores, TestNode, create_backend, secret_refusal, sync_backend};
+use hansa_tests::{Api, MemoryStore, MemoryStores, TestNode, create_backend, secret_refusal, sync_backend};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -31,6 +31,27 @@ fn brief(events: &[Value]) -> Vec<String> {
         format!("{kind} {} {} {}", text("path"), details["version"], text("identity"))
     });
     texts.collect()
+}
+
+/// A node before an empty store, with the login to it.
+async fn start_backed() -> (TestNode, Arc<MemoryStore>) {
+    let stores = MemoryStores::default();
+    let node = TestNode::start_backed(Role::None, Arc::new(stores.clone())).await;
+    node.api().put("/v1/secrets/infra/login", &json!({"data": {"token": CANARY}})).await.ok();
+    (node, stores.store("one"))
+}
+
+/// The backend in front of that store.
+fn synced() -> Value {
+    json!({
+        "name": "one",
+        "type": "hashicorp-vault",
+        "config": {"endpoint": "https://one.example", "auth_method": "token", "auth_config_path": "infra/login"},
+        "path_mapping": {"external/one/**": "secret/data/**"},
+        "mode": "sync",
+        "sync_interval": "1h",
+        "write_through": true,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,23 +98,12 @@ async fn local_changes_are_told_with_path_tenant_version_and_identity_and_refuse
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_a_sync_brings_are_told_as_the_syncs() {
-    let stores = MemoryStores::default();
-    let node = TestNode::start_backed(Role::None, Arc::new(stores.clone())).await;
+    let (node, store) = start_backed().await;
     let api = node.api();
-    api.put("/v1/secrets/infra/login", &json!({"data": {"token": CANARY}})).await.ok();
-    let store = stores.store("one");
     for name in ["a", "b"] {
         store.put(&format!("secret/data/{name}"), &json!({"v": CANARY}).to_string());
     }
-    let body = json!({
-        "name": "one",
-        "type": "hashicorp-vault",
-        "config": {"endpoint": "https://one.example", "auth_method": "token", "auth_config_path": "infra/login"},
-        "path_mapping": {"external/one/**": "secret/data/**"},
-        "mode": "sync",
-        "sync_interval": "1h",
-    });
-    let id = create_backend(&api, &body).await;
+    let id = create_backend(&api, &synced()).await;
     sync_backend(&api, &id, &json!({})).await;
     let mut told = events(&api).await.split_off(1);
     for event in &told {
@@ -121,6 +131,30 @@ async fn changes_that_a_sync_brings_are_told_as_the_syncs() {
         [
             "secret.updated external/one/a 2 system:federation-sync",
             "secret.deleted external/one/b 1 system:federation-sync",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_that_goes_through_and_conflict_that_is_ended_are_told_as_their_operators() {
+    let (node, store) = start_backed().await;
+    let api = node.api();
+    api.put("/v1/secrets/external/one/own", &json!({"data": {"v": CANARY}})).await.ok();
+    store.put("secret/data/own", &json!({"v": format!("{CANARY}-2")}).to_string());
+    let id = create_backend(&api, &synced()).await;
+    sync_backend(&api, &id, &json!({})).await;
+
+    api.put("/v1/secrets/external/one/new", &json!({"data": {"v": CANARY}})).await.ok();
+    let conflicts = format!("/v1/federation/backends/{id}/conflicts");
+    let conflict = api.get(&conflicts).await.ok()["conflicts"][0]["id"].as_str().unwrap().to_owned();
+    let resolve = format!("{conflicts}/{conflict}/resolve");
+    api.post(&resolve, &json!({"strategy": "take_remote"})).await;
+
+    assert_eq!(
+        brief(&events(&api).await.split_off(2)),
+        [
+            "secret.created external/one/new 1 tester@example.com",
+            "secret.updated external/one/own 2 tester@example.com",
         ]
     );
 }

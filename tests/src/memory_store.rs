@@ -24,6 +24,8 @@ pub enum Mood {
     Hung,
     /// As [`Self::Hung`] for reads of values; it answers everything else.
     HungReads,
+    /// It takes writes and answers none of them, until its mood changes; it answers everything else.
+    HungWrites,
     /// It answers that it is out of order.
     Failing,
     /// Its driver panics.
@@ -129,7 +131,9 @@ impl MemoryStore {
                 Err(CallError::Unavailable { reason: "out of order", retry_after: None, connect: false })
             }
             Mood::Panicking => panic!("a driver that fails"),
-            Mood::Well | Mood::Hung | Mood::HungReads | Mood::Endless | Mood::Circular => Ok(()),
+            Mood::Well | Mood::Hung | Mood::HungReads | Mood::HungWrites | Mood::Endless | Mood::Circular => {
+                Ok(())
+            }
         }
     }
 }
@@ -172,7 +176,12 @@ impl Driver for MemoryDriver {
             let next = match mood {
                 Mood::Endless => Some(call.to_string()),
                 Mood::Circular => Some("again".to_owned()),
-                Mood::Well | Mood::Hung | Mood::HungReads | Mood::Failing | Mood::Panicking => None,
+                Mood::Well
+                | Mood::Hung
+                | Mood::HungReads
+                | Mood::HungWrites
+                | Mood::Failing
+                | Mood::Panicking => None,
             };
             Ok(ListPage { entries, next })
         })
@@ -194,6 +203,9 @@ impl Driver for MemoryDriver {
                 return Err(CallError::Conflict);
             }
             let version = self.0.put(name, write.data.expose());
+            let mut moods = self.0.mood.subscribe();
+            // The sender lives as long as this.
+            moods.wait_for(|mood| *mood != Mood::HungWrites).await.expect("a mood");
             Ok(Written { version: Some(version), mark: None })
         })
     }

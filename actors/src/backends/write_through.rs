@@ -41,6 +41,15 @@ impl WriteThrough {
 /// How often the copy is looked at again because something else changed it meanwhile.
 const STORE_TRIES: usize = 3;
 
+/// What became of a write here once the backend had taken it.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// It is the next version, and its audit entry, which was open, is in the log.
+    Next(SecretRow),
+    /// A later one is here already. Its audit entry is still open.
+    Overtaken(SecretRow),
+}
+
 /// Stores what the backend has taken as the next version here. `amend` adds what the caller said besides the
 /// value. Durable on return, with its audit entry.
 pub(crate) async fn store_written(
@@ -51,7 +60,7 @@ pub(crate) async fn store_written(
     by: &str,
     amend: impl Fn(&mut SecretRow, Timestamp),
     entry: AuditDraft,
-) -> Result<SecretRow, SecretError> {
+) -> Result<Stored, SecretError> {
     let context = &backends.context;
     let key = Named::new(write.tenant.as_str(), write.path.as_str().to_owned());
     for _ in 0..STORE_TRIES {
@@ -64,7 +73,7 @@ pub(crate) async fn store_written(
         };
         let mut row = old.unwrap_or_else(|| new_row(now));
         if is_newer(&row, member, written) {
-            return Ok(row);
+            return Ok(Stored::Overtaken(row));
         }
         let change = Change::stored(row.current == 0 || row.deleted_at.is_some());
         row.deleted_at = None;
@@ -82,9 +91,9 @@ pub(crate) async fn store_written(
         let mut entry = entry.clone();
         entry.details.insert("change".to_owned(), change.as_str().into());
         entry.details.insert("version".to_owned(), number(row.current));
-        batch.put::<table::Secrets>(&key, &row).audit(entry);
+        batch.put::<table::Secrets>(&key, &row).delete::<table::OpenEntries>(&entry.id).audit(entry);
         match context.store_batch(Lane::Operator, batch).await {
-            Ok(_) => return Ok(row),
+            Ok(_) => return Ok(Stored::Next(row)),
             Err(CommitError::PreconditionFailed { .. }) => {}
             Err(error) => return Err(Unavailable::from(error).into()),
         }

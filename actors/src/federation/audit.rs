@@ -44,7 +44,7 @@ impl Federation {
     /// # Errors
     /// They could not be stored; they are kept, and stored as soon as that is possible.
     pub async fn settle_audit(&self) -> Result<(), Unavailable> {
-        self.tree.open_reads.settle().await
+        self.tree.open_entries.settle().await
     }
 
     /// A page of the audit log, newest first. Who may see some sites only sees the entries about them; who has

@@ -31,7 +31,7 @@ use super::Federation;
 use crate::backends::error::{BackendFailure, SecretError, TenantError};
 use crate::backends::{BackendMessage, Member, Standing, TenantBoard};
 use crate::error::Unavailable;
-use crate::open_reads::OpenRead;
+use crate::open_entries::OpenEntry;
 
 /// Who asks, for whom, and how that request is told from others.
 #[derive(Debug, Clone)]
@@ -163,7 +163,7 @@ struct Record {
     change: Option<Change>,
     details: Vec<(&'static str, Detail)>,
     /// It is on disk already, as open.
-    open: Option<OpenRead>,
+    open: Option<OpenEntry>,
 }
 
 impl Record {
@@ -269,9 +269,7 @@ impl Federation {
         error: Option<&SecretError>,
     ) -> Result<(), SecretError> {
         if let Some(open) = record.open.take() {
-            open.end(|draft| {
-                self.entry(caller, &record, error, AuditDraft { created_at: self.now(), ..draft })
-            });
+            open.end(|draft| self.ended(caller, &record, error, draft));
             return Ok(());
         }
         let draft = self.tree.context.audit_node(record.action, None, []);
@@ -280,6 +278,17 @@ impl Federation {
         // Nobody watches reads live: there may be thousands a second.
         self.tree.context.store.commit(Lane::Operator, batch).await.map_err(Unavailable::from)?;
         Ok(())
+    }
+
+    /// The entry of what was open.
+    fn ended(
+        &self,
+        caller: &Caller,
+        record: &Record,
+        error: Option<&SecretError>,
+        draft: AuditDraft,
+    ) -> AuditDraft {
+        self.entry(caller, record, error, AuditDraft { created_at: self.now(), ..draft })
     }
 
     /// Completes a draft with who asked, for what, and how it went.

@@ -146,7 +146,7 @@ fn samples() -> Vec<Sample> {
         sample::<AppRoles>(&Named::new("tnt_a", text("ci")), &secrets::app_role()),
         sample::<AppRoleSecrets>(&hash, &secrets::app_role_secret()),
         sample::<VaultTokens>(&hash, &secrets::vault_token()),
-        sample::<OpenReads>(&draft("secret_read").id, &draft("secret_read")),
+        sample::<OpenEntries>(&draft("secret_read").id, &draft("secret_read")),
     ]
 }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::backends::error::SecretError;
 use crate::backends::{BackendMessage, Fetched, Member, Standing, VersionKey, type_of, value_key};
+use crate::open_entries::Outcome;
 
 impl Federation {
     /// Reads a secret. That it was read is on disk on return, and also that it was refused.
@@ -110,7 +111,8 @@ impl Federation {
         let backend = member.row.id;
         let message = |reply| BackendMessage::Read { name: name.clone(), version: asked, reply };
         let draft = self.tree.context.audit_node(record.action, None, []);
-        let mut open = self.tree.open_reads.begin(self.entry(caller, record, None, draft));
+        let mut open =
+            self.tree.open_entries.begin(self.entry(caller, record, None, draft), Outcome::Abandoned);
         let (fetched, stored) = tokio::join!(ask(member, message), open.stored());
         stored?;
         record.open = Some(open);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hansa_model::Timestamp;
-use hansa_model::audit::Detail;
+use hansa_model::audit::{AuditDraft, Detail};
 use hansa_model::secrets::change::Change;
 use hansa_model::secrets::path::{InvalidPath, SecretPath};
 use hansa_model::secrets::policy::Permission;
@@ -13,9 +13,11 @@ use hansa_storage::{Batch, CommitError, Lane, table};
 use super::{Caller, Federation, NewValue, Record, SecretSummary, ask, key, require};
 use crate::backends::error::SecretError;
 use crate::backends::{
-    BackendMessage, Member, Standing, WriteThrough, add_version, forget, forget_versions, new_row,
+    BackendMessage, Member, Standing, Stored, WriteThrough, add_version, forget, forget_versions, new_row,
+    store_written,
 };
 use crate::error::Unavailable;
+use crate::open_entries::Outcome;
 
 impl Federation {
     /// Stores a new version of a secret. Durable on return, with its audit entry; a refusal is in the log too.
@@ -73,7 +75,7 @@ impl Federation {
         member: &Member,
         name: String,
         value: NewValue,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<SecretSummary, SecretError> {
         let known = self.row(caller, path)?.filter(|(_, standing)| *standing != Standing::Orphan);
         let known = known.map(|(row, _)| row);
@@ -89,24 +91,47 @@ impl Federation {
             expected: copied.or_else(|| value.expected.filter(|expected| *expected == 0)),
             token: tried.0.simple().to_string(),
         };
-        // The backend first: what it has not taken is not stored here either.
+        let draft = self.tree.context.audit_node(record.action, None, []);
+        let draft = self.entry(caller, record, None, draft);
+        let mut open = self.tree.open_entries.begin(draft.clone(), Outcome::Unknown);
+        // What the backend is to do is on disk before it may do it.
+        open.stored().await?;
+        let row = match self.write_there(caller, member, &write, &value, record, draft).await {
+            Ok(Stored::Next(row)) => {
+                open.forget();
+                row
+            }
+            Ok(Stored::Overtaken(row)) => {
+                open.end(|draft| self.ended(caller, record, None, draft));
+                row
+            }
+            Err(error) => {
+                record.open = Some(open);
+                return Err(error);
+            }
+        };
+        Ok(SecretSummary { path: path.clone(), row: Some(Arc::new(row)), backend: Some(member.row.id) })
+    }
+
+    /// The backend first: what it has not taken is not stored here either.
+    async fn write_there(
+        &self,
+        caller: &Caller,
+        member: &Member,
+        write: &WriteThrough,
+        value: &NewValue,
+        record: &Record,
+        draft: AuditDraft,
+    ) -> Result<Stored, SecretError> {
         let written = ask(member, |reply| BackendMessage::Write { write: write.clone(), reply }).await;
         let written = match written {
             // What our copy was compared with is gone there.
             Err(SecretError::NotFound) if write.expected.is_some() => return Err(SecretError::Conflict),
             written => written?,
         };
-        let row = crate::backends::store_written(
-            &self.tree.backends,
-            member,
-            &write,
-            &written,
-            &caller.operator.userid,
-            |row, now| value.amend(row, now),
-            self.entry(caller, record, None, self.tree.context.audit_node(record.action, None, [])),
-        )
-        .await?;
-        Ok(SecretSummary { path: path.clone(), row: Some(Arc::new(row)), backend: Some(member.row.id) })
+        let (by, entry) = (&caller.operator.userid, self.ended(caller, record, None, draft));
+        let amend = |row: &mut SecretRow, now| value.amend(row, now);
+        store_written(&self.tree.backends, member, write, &written, by, amend, entry).await
     }
 
     async fn store_here(

@@ -1,14 +1,16 @@
-//! Reads of backends' secrets that are under way: on disk before a value leaves, in the audit log right after.
+//! Entries of the audit log that wait for a backend's answer: on disk as open before anything comes of the call,
+//! in the log right after.
 //!
 //! ```text
-//!   begin ─┬─ the open read is stored ─┬─ both: the value may leave ── end: its entry is owed
-//!          └─ the backend is asked ────┘                                  │
-//!                    the next open read's commit, or the actor's, ◄───────┘
-//!                    takes the entry along and the open read away
+//!   begin ─┬─ the open entry is stored ─┬─ both: a value may leave ── end: the entry is owed
+//!          └─ the backend is asked ─────┘                                │
+//!                     the next open entry's commit, or the actor's, ◄────┘
+//!                     takes it along and the open one away
 //! ```
 //!
-//! The entry of a read tells how it went, so it cannot be written before the backend has answered; waiting for the
-//! backend and then for the disk would add up. What a crash leaves open gets its entry at the next start.
+//! An entry tells how a call went, so it cannot be written before the backend has answered. A read asks the
+//! backend meanwhile, for waiting for the backend and then for the disk would add up; a write asks afterwards,
+//! for what it does there must not go unseen. What a crash leaves open gets its entry at the next start.
 //! Decision 0025.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,17 +28,17 @@ use crate::context::Context;
 use crate::error::Unavailable;
 use crate::supervision::Handle;
 
-/// The reads under way of one node. Cheap to clone.
+/// The open entries of one node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct OpenReads {
+pub(crate) struct OpenEntries {
     context: Arc<Context>,
     owed: Arc<Mutex<Owed>>,
     /// Shared by the commits under way, held alone by whoever must know that all of them are over.
     commits: Arc<RwLock<()>>,
-    pub(crate) actor: Handle<OpenReadsMessage>,
+    pub(crate) actor: Handle<OpenEntriesMessage>,
 }
 
-/// Entries of reads that have ended, not yet on their way to the disk.
+/// Entries of calls that have ended, not yet on their way to the disk.
 #[derive(Debug)]
 struct Owed {
     entries: Vec<AuditDraft>,
@@ -46,43 +48,44 @@ struct Owed {
     told: bool,
 }
 
-impl OpenReads {
-    /// Takes over what a crash has left open: nobody knows any more whether those values have left.
+impl OpenEntries {
+    /// Takes over what a crash has left open: nobody knows any more what came of it.
     pub(crate) fn open(context: Arc<Context>) -> Result<Self, ReadError> {
-        let left = context.store.read()?.all::<table::OpenReads>(..)?;
+        let left = context.store.read()?.all::<table::OpenEntries>(..)?;
         if !left.is_empty() {
             warn!(
                 reads = left.len(),
                 "reads of secrets were under way when the node ended: see the audit log"
             );
         }
-        let entries = left.into_iter().map(|(_, draft)| unknown(draft)).collect();
+        let entries = left.into_iter().map(|(_, draft)| Outcome::Unknown.of(draft)).collect();
         Ok(Self {
             context,
             owed: Arc::new(Mutex::new(Owed { entries, since: Instant::now(), told: false })),
             commits: Arc::default(),
-            actor: Handle::new("open reads"),
+            actor: Handle::new("open entries"),
         })
     }
 
-    /// Begins to store that somebody reads something: a draft of the entry, as far as it is known.
-    pub(crate) fn begin(&self, draft: AuditDraft) -> OpenRead {
+    /// Begins to store what somebody asks for: a draft of the entry, as far as it is known. `dropped` is what comes
+    /// of it when nobody waits for its end.
+    pub(crate) fn begin(&self, draft: AuditDraft, dropped: Outcome) -> OpenEntry {
         let (stored, verdict) = oneshot::channel();
         let (this, opened) = (self.clone(), draft.clone());
-        // A task of its own: whoever reads may go away at any time, and the entries that go along must not.
+        // A task of its own: whoever asks may go away at any time, and the entries that go along must not.
         drop(tokio::spawn(async move {
             let result = {
                 let _shared = this.commits.read().await;
                 this.commit(Some(&opened)).await
             };
             if let Err(Ok(())) = stored.send(result) {
-                this.owe(abandoned(opened));
+                this.owe(dropped.of(opened));
             }
         }));
-        OpenRead { reads: self.clone(), draft: Some(draft), verdict, is_stored: false }
+        OpenEntry { entries: self.clone(), draft: Some(draft), dropped, verdict, is_stored: false }
     }
 
-    /// Returns when the entries of all reads that have ended so far are on disk.
+    /// Returns when the entries of all calls that have ended so far are on disk.
     ///
     /// # Errors
     /// They could not be stored, and are kept for the next try.
@@ -99,17 +102,17 @@ impl OpenReads {
         settled.await.unwrap_or(Err(Unavailable::Storage))
     }
 
-    /// Stores some of the entries that are owed, and an open read.
+    /// Stores some of the entries that are owed, and an open one.
     async fn commit(&self, opened: Option<&AuditDraft>) -> Result<(), Unavailable> {
         let mut entries = std::mem::take(&mut self.owed().entries);
         let later = entries.split_off(entries.len().min(limits::ENTRIES_OWED_MAX));
         self.give_back(later);
         let mut batch = Batch::new();
         for entry in &entries {
-            batch.delete::<table::OpenReads>(&entry.id).audit(entry.clone());
+            batch.delete::<table::OpenEntries>(&entry.id).audit(entry.clone());
         }
         if let Some(draft) = opened {
-            batch.put::<table::OpenReads>(&draft.id, draft);
+            batch.put::<table::OpenEntries>(&draft.id, draft);
         }
         // Nobody watches reads live: there may be thousands a second.
         let stored = self.context.store.commit(Lane::Operator, batch).await;
@@ -127,7 +130,7 @@ impl OpenReads {
         owed.entries.push(entry);
         if !std::mem::replace(&mut owed.told, true) {
             drop(owed);
-            self.actor.cast(OpenReadsMessage::Owed);
+            self.actor.cast(OpenEntriesMessage::Owed);
         }
     }
 
@@ -142,18 +145,19 @@ impl OpenReads {
     }
 }
 
-/// One read under way. Dropped without its end, it ends as abandoned.
+/// One entry that waits for its end. Dropped without it, it ends as it was begun to.
 #[derive(Debug)]
-pub(crate) struct OpenRead {
-    reads: OpenReads,
+pub(crate) struct OpenEntry {
+    entries: OpenEntries,
     /// None once it has ended.
     draft: Option<AuditDraft>,
+    dropped: Outcome,
     verdict: oneshot::Receiver<Result<(), Unavailable>>,
     is_stored: bool,
 }
 
-impl OpenRead {
-    /// Returns when the open read is on disk, so that a value may leave.
+impl OpenEntry {
+    /// Returns when it is on disk, so that something may come of the call.
     pub(crate) async fn stored(&mut self) -> Result<(), Unavailable> {
         let verdict = (&mut self.verdict).await.unwrap_or(Err(Unavailable::Storage));
         self.is_stored = verdict.is_ok();
@@ -163,69 +167,86 @@ impl OpenRead {
     /// Ends it with an entry, which `complete` makes of the draft.
     pub(crate) fn end(mut self, complete: impl FnOnce(AuditDraft) -> AuditDraft) {
         if let Some(draft) = self.draft.take() {
-            self.reads.owe(complete(draft));
+            self.entries.owe(complete(draft));
         }
+    }
+
+    /// Forgets it: a batch has stored its entry and removed it.
+    pub(crate) fn forget(mut self) {
+        self.draft = None;
     }
 }
 
-impl Drop for OpenRead {
+impl Drop for OpenEntry {
     fn drop(&mut self) {
         let Some(draft) = self.draft.take() else { return };
         // What is stored after this is answered by the task that stores it.
         self.verdict.close();
         if self.is_stored || matches!(self.verdict.try_recv(), Ok(Ok(()))) {
-            self.reads.owe(abandoned(draft));
+            self.entries.owe(self.dropped.of(draft));
         }
     }
 }
 
-/// The entry of a read whose asker went away: no value has left.
-fn abandoned(mut draft: AuditDraft) -> AuditDraft {
-    draft.details.insert("success".to_owned(), Detail::Bool(false));
-    draft.details.insert("outcome".to_owned(), "abandoned".into());
-    draft.details.remove("duration_ms");
-    draft
+/// What becomes of a call whose end nobody has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing: the caller went away before the answer, and no value has left.
+    Abandoned,
+    /// Nobody knows. It counts as a success: the value may have left, or have been stored.
+    Unknown,
 }
 
-/// The entry of a read that the node's end has cut off. It counts as a success: the value may have left.
-fn unknown(mut draft: AuditDraft) -> AuditDraft {
-    draft.details.insert("outcome".to_owned(), "unknown".into());
-    draft.details.remove("duration_ms");
-    draft
+impl Outcome {
+    /// The entry of such a call.
+    fn of(self, mut draft: AuditDraft) -> AuditDraft {
+        let (name, success) = match self {
+            Self::Abandoned => ("abandoned", false),
+            Self::Unknown => ("unknown", true),
+        };
+        draft.details.insert("success".to_owned(), Detail::Bool(success));
+        draft.details.insert("outcome".to_owned(), name.into());
+        draft.details.remove("duration_ms");
+        draft
+    }
 }
 
-/// Everything the actor of the open reads can be told.
+/// Everything the actor of the open entries can be told.
 #[derive(Debug)]
-pub(crate) enum OpenReadsMessage {
+pub(crate) enum OpenEntriesMessage {
     /// Entries are owed: store them, unless somebody takes them along first.
     Owed,
 }
 
-/// Stores the entries that no further read takes along.
-pub(crate) struct OpenReadsActor {
-    pub(crate) reads: OpenReads,
+/// Stores the entries that no further call takes along.
+pub(crate) struct OpenEntriesActor {
+    pub(crate) entries: OpenEntries,
 }
 
-impl Actor for OpenReadsActor {
-    type Msg = OpenReadsMessage;
+impl Actor for OpenEntriesActor {
+    type Msg = OpenEntriesMessage;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<OpenReadsMessage>, (): ()) -> Result<(), ActorProcessingErr> {
-        self.reads.owed().told = true;
-        Ok(myself.cast(OpenReadsMessage::Owed)?)
+    async fn pre_start(
+        &self,
+        myself: ActorRef<OpenEntriesMessage>,
+        (): (),
+    ) -> Result<(), ActorProcessingErr> {
+        self.entries.owed().told = true;
+        Ok(myself.cast(OpenEntriesMessage::Owed)?)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<OpenReadsMessage>,
-        message: OpenReadsMessage,
+        myself: ActorRef<OpenEntriesMessage>,
+        message: OpenEntriesMessage,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            OpenReadsMessage::Owed => {
+            OpenEntriesMessage::Owed => {
                 if let Some(wait) = self.store_what_waits().await {
-                    myself.send_after(wait, || OpenReadsMessage::Owed);
+                    myself.send_after(wait, || OpenEntriesMessage::Owed);
                 }
                 Ok(())
             }
@@ -234,18 +255,18 @@ impl Actor for OpenReadsActor {
 
     async fn post_stop(
         &self,
-        _myself: ActorRef<OpenReadsMessage>,
+        _myself: ActorRef<OpenEntriesMessage>,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        Ok(self.reads.settle().await?)
+        Ok(self.entries.settle().await?)
     }
 }
 
-impl OpenReadsActor {
+impl OpenEntriesActor {
     /// Stores what has waited long enough; answers when to look again, or with none when nothing is left.
     async fn store_what_waits(&self) -> Option<Duration> {
         let waited = {
-            let mut owed = self.reads.owed();
+            let mut owed = self.entries.owed();
             if owed.entries.is_empty() {
                 owed.told = false;
                 return None;
@@ -254,10 +275,10 @@ impl OpenReadsActor {
         };
         match limits::ENTRY_WAIT.checked_sub(waited) {
             Some(rest) if !rest.is_zero() => Some(rest),
-            Some(_) | None => match self.reads.settle().await {
+            Some(_) | None => match self.entries.settle().await {
                 Ok(()) => Some(limits::ENTRY_WAIT),
                 Err(error) => {
-                    debug!(%error, "entries of reads not stored; tried again");
+                    debug!(%error, "entries of calls to backends not stored; tried again");
                     Some(limits::ENTRY_RETRY_WAIT)
                 }
             },
