@@ -5,6 +5,7 @@
 mod failure;
 mod http;
 mod keys;
+mod machine;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -32,6 +33,7 @@ use crate::connect::Connector;
 use crate::driver::{
     Call, CallError, Driver, Entry, Found, ListPage, Login, OpenError, ReadVersion, Write, Written,
 };
+use crate::vendor::Ambient;
 
 /// Names in one batch: what the service takes at most.
 const BATCH: usize = 20;
@@ -58,8 +60,9 @@ impl Aws {
         config: &AwsConfig,
         login: Option<&Login>,
         connector: &Connector,
+        ambient: &Ambient,
     ) -> Result<Self, OpenError> {
-        let keys = KeyProvider::new(config, login, connector.clone())?;
+        let keys = KeyProvider::new(config, login, connector.clone(), ambient)?;
         let mut builder = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(config.region.clone()))

@@ -3,6 +3,9 @@
 //! Every vendor's client speaks through a [`Connector`]. It follows no redirect, reads no proxy settings,
 //! decompresses nothing, reads no more of an answer than was asked for, and judges the address of each new
 //! connection: a name is resolved once, and exactly what was judged is dialled. It knows no retry.
+//!
+//! The machine's own metadata service is asked through a connector of its own ([`Connector::aside`]), which dials that
+//! one origin and nothing else; whoever configures a backend names no part of it.
 
 use std::error::Error as _;
 use std::fmt;
@@ -62,11 +65,30 @@ pub(crate) struct ConnectorOptions {
     pub(crate) wall: Arc<dyn WallClock>,
 }
 
+/// What a connector may dial.
+#[derive(Clone)]
+enum Reach {
+    /// Whatever these rules let a backend have.
+    Rules(Arc<AddressRules>),
+    /// One origin, wherever it is: the node names it itself.
+    Origin(url::Origin),
+}
+
+impl Reach {
+    fn judge(&self, address: IpAddr, encrypted: bool) -> Result<(), AddressRefusal> {
+        match self {
+            Self::Rules(rules) => rules.judge(address, encrypted),
+            Self::Origin(_) => Ok(()),
+        }
+    }
+}
+
 /// Calls to one store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector {
     http: reqwest::Client,
-    rules: Arc<AddressRules>,
+    reach: Reach,
+    lookup: Arc<dyn Lookup>,
     encrypted: bool,
     timeout: Duration,
     wall: Arc<dyn WallClock>,
@@ -106,8 +128,27 @@ impl Connector {
             ));
         }
         let tls = tls::client_config(options.roots.as_deref(), options.verified)?;
-        let gate =
-            Gate { rules: options.rules.clone(), lookup: options.lookup, encrypted: options.encrypted };
+        let (reach, encrypted) = (Reach::Rules(options.rules), options.encrypted);
+        Self::with(tls, reach, options.lookup, encrypted, options.timeout, options.wall)
+    }
+
+    /// A way to this one origin and to nothing else, for what the node itself names: its address is not judged.
+    /// A certificate must lead to the public roots, whatever a backend's own must.
+    pub(crate) fn aside(&self, base: &url::Url, timeout: Duration) -> Result<Self, OpenError> {
+        let tls = tls::client_config(None, true)?;
+        let (reach, encrypted) = (Reach::Origin(base.origin()), base.scheme() == "https");
+        Self::with(tls, reach, self.lookup.clone(), encrypted, timeout.min(self.timeout), self.wall.clone())
+    }
+
+    fn with(
+        tls: rustls::ClientConfig,
+        reach: Reach,
+        lookup: Arc<dyn Lookup>,
+        encrypted: bool,
+        timeout: Duration,
+        wall: Arc<dyn WallClock>,
+    ) -> Result<Self, OpenError> {
+        let gate = Gate { reach: reach.clone(), lookup: lookup.clone(), encrypted };
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(gate))
@@ -115,20 +156,14 @@ impl Connector {
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
-            .timeout(options.timeout)
+            .timeout(timeout)
             .http1_only()
-            .https_only(options.encrypted)
+            .https_only(encrypted)
             .user_agent(concat!("hansa/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| OpenError::NotAllowed("no client can be made for this configuration"))?;
-        Ok(Self {
-            http,
-            rules: options.rules,
-            encrypted: options.encrypted,
-            timeout: options.timeout,
-            wall: options.wall,
-            skewed: Arc::new(AtomicBool::new(false)),
-        })
+        let skewed = Arc::new(AtomicBool::new(false));
+        Ok(Self { http, reach, lookup, encrypted, timeout, wall, skewed })
     }
 
     /// Bounds a whole call by the configured time.
@@ -179,9 +214,14 @@ impl Connector {
         if (request.url().scheme() == "https") != self.encrypted {
             return Err(CallError::Address(AddressRefusal::PlainHttp));
         }
+        if let Reach::Origin(origin) = &self.reach
+            && request.url().origin() != *origin
+        {
+            return Err(CallError::Address(AddressRefusal::Forbidden));
+        }
         match request.url().host() {
-            Some(url::Host::Ipv4(address)) => self.rules.judge(address.into(), self.encrypted)?,
-            Some(url::Host::Ipv6(address)) => self.rules.judge(address.into(), self.encrypted)?,
+            Some(url::Host::Ipv4(address)) => self.reach.judge(address.into(), self.encrypted)?,
+            Some(url::Host::Ipv6(address)) => self.reach.judge(address.into(), self.encrypted)?,
             Some(url::Host::Domain(_)) | None => {}
         }
         for name in SENSITIVE {
@@ -231,27 +271,28 @@ fn http_date(value: &HeaderValue) -> Option<Timestamp> {
 }
 
 /// Headers that hold credentials: marked, so that no library prints them.
-const SENSITIVE: [HeaderName; 3] = [
+const SENSITIVE: [HeaderName; 4] = [
     AUTHORIZATION,
     HeaderName::from_static("x-vault-token"),
     HeaderName::from_static("x-amz-security-token"),
+    HeaderName::from_static("x-aws-ec2-metadata-token"),
 ];
 
 /// Resolves a name once and gives on what it judged.
 struct Gate {
-    rules: Arc<AddressRules>,
+    reach: Reach,
     lookup: Arc<dyn Lookup>,
     encrypted: bool,
 }
 
 impl Resolve for Gate {
     fn resolve(&self, name: Name) -> Resolving {
-        let (rules, lookup, encrypted) = (self.rules.clone(), self.lookup.clone(), self.encrypted);
+        let (reach, lookup, encrypted) = (self.reach.clone(), self.lookup.clone(), self.encrypted);
         Box::pin(async move {
             let found = lookup.lookup(name.as_str()).await?;
             // As a whole: a name that has one address inside is one that wants in.
             for address in &found {
-                rules.judge(*address, encrypted).map_err(Refused)?;
+                reach.judge(*address, encrypted).map_err(Refused)?;
             }
             let addresses: Vec<SocketAddr> =
                 found.into_iter().map(|address| SocketAddr::new(address, 0)).collect();

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_model::secrets::backend::BackendConfig;
+use hansa_model::secrets::backend::{BackendConfig, BackendKind, InvalidConfig};
 use hansa_model::secrets::value::{Mark, RemoteSecret, SecretData};
 use hansa_model::{Entropy, Secret, WallClock};
 
@@ -235,6 +235,9 @@ pub enum OpenError {
     /// The node's own configuration does not allow it.
     #[error("{0}")]
     NotAllowed(&'static str),
+    /// The same, of a member of the backend's configuration.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
     /// The program was built without this driver.
     #[error("this program was built without a driver for this type")]
     NotBuilt,
@@ -257,4 +260,10 @@ pub trait Drivers: fmt::Debug + Send + Sync {
     /// # Errors
     /// See [`OpenError`].
     fn open(&self, opening: Opening) -> Result<Arc<dyn Driver>, OpenError>;
+
+    /// Whether a backend of this kind may log in as the machine that the node runs on. The default lets none.
+    fn allow_ambient(&self, kind: BackendKind) -> bool {
+        let _ = kind;
+        false
+    }
 }

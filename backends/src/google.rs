@@ -14,6 +14,7 @@ use crate::connect::Connector;
 use crate::driver::{
     Call, CallError, Driver, Entry, Found, ListPage, Login, OpenError, ReadVersion, Write, Written,
 };
+use crate::vendor::Ambient;
 
 /// Names on one page: with labels and annotations they are to stay below the bound of an answer.
 const PAGE: i32 = 250;
@@ -32,8 +33,9 @@ impl Google {
         config: &GoogleConfig,
         login: Option<&Login>,
         connector: &Connector,
+        ambient: &Ambient,
     ) -> Result<Self, OpenError> {
-        let way = Way::new(config, login, connector.clone())?;
+        let way = Way::new(config, login, connector.clone(), ambient)?;
         let project = format!("projects/{}", config.project_id);
         let parent = match &config.location {
             Some(location) => format!("{project}/locations/{location}"),

@@ -27,6 +27,7 @@ mod google;
 #[cfg(any(feature = "vault", feature = "google"))]
 mod jwt;
 mod login;
+mod machine;
 mod session;
 #[cfg(any(feature = "vault", feature = "aws"))]
 mod sigv4;
@@ -40,4 +41,5 @@ pub use driver::{
     Call, CallError, Driver, Drivers, Entry, Found, Leased, Leaser, ListPage, Login, NoDrivers, OpenError,
     Opening, ReadVersion, Write, Written,
 };
+pub use machine::Machine;
 pub use vendor::{Ambient, VendorDrivers};

@@ -4,16 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hansa_model::secrets::address::AddressRules;
-use hansa_model::secrets::backend::BackendConfig;
+use hansa_model::secrets::ambient::AmbientKinds;
+use hansa_model::secrets::backend::{BackendConfig, BackendKind};
 
 use crate::bounded::Bounded;
 use crate::connect::{Connector, ConnectorOptions, Lookup, SystemLookup};
 use crate::driver::{Driver, Drivers, Leaser, OpenError, Opening};
+use crate::machine::Machine;
 
 /// What a backend may take from the machine that the node runs on. It belongs to the node's operator, not to
 /// whoever configures a backend, so all of it is off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Ambient {
+    /// The kinds of backends that may log in as the machine.
+    pub kinds: AmbientKinds,
+    /// Where the machine has its logins from.
+    pub machine: Machine,
     /// The folder that a `kubernetes` login may read its token from, such as `/var/run/secrets`.
     pub pod_tokens: Option<PathBuf>,
 }
@@ -75,6 +81,8 @@ impl VendorDrivers {
 
 impl Drivers for VendorDrivers {
     fn open(&self, opening: Opening) -> Result<Arc<dyn Driver>, OpenError> {
+        // Once more after it was stored: the node's configuration may have been tightened since.
+        opening.config.judge_login(self.allow_ambient(opening.config.kind()))?;
         let connector = self.connector(&opening)?;
         let login = opening.login.as_ref();
         match &opening.config {
@@ -84,7 +92,7 @@ impl Drivers for VendorDrivers {
             }
             #[cfg(feature = "aws")]
             BackendConfig::Aws(config) => {
-                bounded(crate::aws::Aws::open(config, login, &connector)?, connector)
+                bounded(crate::aws::Aws::open(config, login, &connector, &self.ambient)?, connector)
             }
             #[cfg(feature = "azure")]
             BackendConfig::Azure(config) => {
@@ -92,11 +100,15 @@ impl Drivers for VendorDrivers {
             }
             #[cfg(feature = "google")]
             BackendConfig::Google(config) => {
-                bounded(crate::google::Google::open(config, login, &connector)?, connector)
+                bounded(crate::google::Google::open(config, login, &connector, &self.ambient)?, connector)
             }
             #[cfg(not(all(feature = "vault", feature = "aws", feature = "azure", feature = "google")))]
             _ => Err(OpenError::NotBuilt),
         }
+    }
+
+    fn allow_ambient(&self, kind: BackendKind) -> bool {
+        self.ambient.kinds.allow(kind)
     }
 }
 

@@ -638,10 +638,10 @@ mod tests {
         assert!(documented.clone().any(|connector| connector.program.is_some() && connector.user.is_some()));
         assert!(documented.clone().any(|connector| connector.webhook.is_some()));
         assert!(documented.clone().any(|connector| connector.builtin.is_some()));
-        let BackendsLayer { allowed_addresses, http_to_loopback, unverified_tls, pod_tokens } =
+        let BackendsLayer { allowed_addresses, http_to_loopback, unverified_tls, ambient, pod_tokens } =
             &layer.backends;
         assert!(allowed_addresses.is_some() && http_to_loopback.is_some());
-        assert!(unverified_tls.is_some() && pod_tokens.is_some());
+        assert!(unverified_tls.is_some() && ambient.is_some() && pod_tokens.is_some());
         assert_eq!(layer.secret_rates.len(), Category::ALL.len());
         let [webhook] = layer.webhook.as_slice() else { panic!("one webhook is documented") };
         assert!(!webhook.name.is_empty() && !webhook.url.is_empty());

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use hansa_actors::issuer::Issuers;
 use hansa_actors::{Federation, Node, NodeConfig, NodeEnv, OperatorsConfig, SharedSecret};
 use hansa_api::{Listener, Surface};
-use hansa_backends::{Ambient, VendorDrivers};
+use hansa_backends::{Ambient, Machine, VendorDrivers};
 use hansa_model::Secret;
 use hansa_model::enrollment::Role;
 use hansa_model::limits::issuer::SHARED_SECRET_BYTES_MIN;
@@ -252,8 +252,12 @@ async fn start_actors(
 
 /// What speaks to secret backends.
 fn drivers(config: &Config) -> VendorDrivers {
-    let pod_tokens = config.backends.pod_tokens.clone();
-    VendorDrivers { ambient: Ambient { pod_tokens }, ..VendorDrivers::new(config.backends.rules.clone()) }
+    let ambient = Ambient {
+        kinds: config.backends.ambient.clone(),
+        machine: Machine::of_variables(|name| std::env::var(name).ok()),
+        pod_tokens: config.backends.pod_tokens.clone(),
+    };
+    VendorDrivers { ambient, ..VendorDrivers::new(config.backends.rules.clone()) }
 }
 
 /// Who may make operator tokens beside the node itself.

@@ -756,6 +756,10 @@ pub mod secrets {
     pub const COMMON_PLACES_MAX: usize = 65_536;
     /// Bytes of any text in a configuration; ARNs are the longest with 2,048.
     pub const CONFIG_TEXT_BYTES_MAX: usize = 2_048;
+    /// One question to the machine's own metadata service: it is on the machine, or there is none.
+    pub const MACHINE_TIMEOUT: Duration = Duration::from_secs(2);
+    /// Bytes of its answer, and of a token file beside it: tokens have a few thousand.
+    pub const MACHINE_BYTES_MAX: usize = 64 * 1024;
     /// One call to a backend: contract B.3.
     pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
     /// The longest that one may be configured to take.

@@ -8,6 +8,8 @@ mod approles;
 mod audit;
 #[cfg(test)]
 mod backends;
+mod backends_ambient;
+#[cfg(test)]
 mod backends_aws;
 #[cfg(test)]
 mod backends_azure;

@@ -17,6 +17,7 @@
 //! | [`TestStores`], [`Ask`] | drivers of secret stores, and the table of cases that each is held to |
 //! | [`AwsEmulator`] | moto, ministack, microburst: emulators of AWS by third parties |
 //! | [`AzureImitation`], [`GoogleImitation`] | what nobody can run: judged by the vendors' clients |
+//! | [`MetadataImitation`] | the services that tell a machine of AWS or Google who it is |
 //! | [`OpenBao`] | a real OpenBao server on a free loopback port |
 //! | [`TestIssuer`] | an issuer of operator tokens: keys over HTTP on loopback |
 //! | [`OauthServer`] | a third party's issuer of tokens on a free loopback port |
@@ -70,7 +71,7 @@ pub use http::{Answer, Api, EventStream};
 pub use http_coordinator::HttpCoordinator;
 pub use http_peer_server::{HttpPeerServer, PeerPush};
 pub use http_site::{HttpSite, VECTOR_CERTIFICATE, VECTOR_PROOF_COORDINATOR, VECTOR_PROOF_SITE};
-pub use imitation::{AzureImitation, GoogleImitation};
+pub use imitation::{AzureImitation, GoogleImitation, MetadataImitation};
 pub use issuer::{SigningKey, TestIssuer};
 pub use journal::Journal;
 pub use lessee::{LEASES, Lessee, delivered_lease, lease_named, request_lease, revoke_lease};

@@ -290,6 +290,11 @@ impl TestNode {
         self.options.reserve_bytes = bytes;
     }
 
+    /// From its next start on the node's backends are these.
+    pub fn set_drivers(&mut self, drivers: Arc<dyn Drivers>) {
+        self.options.drivers = drivers;
+    }
+
     /// The data folder.
     pub fn path(&self) -> &Path {
         self.folder.path()

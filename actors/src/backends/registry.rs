@@ -486,6 +486,7 @@ impl BackendsActor {
             row.sync_interval_seconds = Some(interval.as_secs());
         }
         let config = BackendConfig::parse(row.kind, &row.config)?;
+        config.judge_login(self.backends.drivers.allow_ambient(row.kind))?;
         if board.members.values().any(|other| other.row.tenant == row.tenant && other.row.name == row.name) {
             return Err(BackendError::NameTaken);
         }

@@ -1,38 +1,75 @@
-//! The keys that requests are signed with: as they are stored, or those of a role that is taken on first.
+//! The keys that requests are signed with: as they are stored, the machine's own, or those of a role that is taken
+//! on first with either.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use zeroize::Zeroizing;
 
 use hansa_model::limits::secrets as limits;
 use hansa_model::secrets::backend::AwsConfig;
 use hansa_model::{Secret, Timestamp};
 
-use crate::connect::Connector;
+use super::machine::MachineKeys;
+use crate::connect::{Answer, Connector};
 use crate::driver::{CallError, OpenError};
 use crate::login::LoginData;
 use crate::session::{Login, Sessions, Ticket};
 use crate::sigv4::{AwsKeys, signed_sts_post};
+use crate::vendor::Ambient;
 
 /// Gives keys to the client, one call at a time.
 #[derive(Debug)]
 pub(super) struct KeyProvider {
-    keys: AwsKeys,
+    first: Arc<FirstKeys>,
     role: Option<Role>,
     sessions: Sessions,
+}
+
+/// The keys that everything begins with.
+#[derive(Debug)]
+enum FirstKeys {
+    Stored(AwsKeys),
+    Machine { machine: MachineKeys, sessions: Sessions },
 }
 
 /// A role, and who hands it out.
 #[derive(Debug)]
 struct Role {
-    keys: AwsKeys,
+    first: Arc<FirstKeys>,
     connector: Connector,
     region: String,
     url: String,
     form: String,
+}
+
+impl FirstKeys {
+    fn new(
+        config: &AwsConfig,
+        login: Option<&crate::driver::Login>,
+        connector: &Connector,
+        ambient: &Ambient,
+    ) -> Result<Self, OpenError> {
+        if config.credentials_path.is_none() {
+            let machine = MachineKeys::new(&ambient.machine.aws, &config.region, connector)?;
+            return Ok(Self::Machine { machine, sessions: Sessions::default() });
+        }
+        let data = LoginData::parse(login)?;
+        Ok(Self::Stored(AwsKeys {
+            access_key_id: data.text("access_key_id")?,
+            secret_access_key: data.text("secret_access_key")?,
+            session_token: data.optional("session_token")?,
+        }))
+    }
+
+    async fn keys(&self) -> Result<AwsKeys, CallError> {
+        match self {
+            Self::Stored(keys) => Ok(keys.clone()),
+            Self::Machine { machine, sessions } => Ok(keys_of(&sessions.session(machine).await?.ticket)),
+        }
+    }
 }
 
 impl KeyProvider {
@@ -40,18 +77,9 @@ impl KeyProvider {
         config: &AwsConfig,
         login: Option<&crate::driver::Login>,
         connector: Connector,
+        ambient: &Ambient,
     ) -> Result<Self, OpenError> {
-        if login.is_none() {
-            return Err(OpenError::NotAllowed(
-                "credentials_path is required: this node has no AWS login of its own",
-            ));
-        }
-        let data = LoginData::parse(login)?;
-        let keys = AwsKeys {
-            access_key_id: data.text("access_key_id")?,
-            secret_access_key: data.text("secret_access_key")?,
-            session_token: data.optional("session_token")?,
-        };
+        let first = Arc::new(FirstKeys::new(config, login, &connector, ambient)?);
         let role = config.role_arn.as_ref().map(|arn| {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("Action", "AssumeRole")
@@ -61,22 +89,21 @@ impl KeyProvider {
             if let Some(id) = &config.external_id {
                 form.append_pair("ExternalId", id);
             }
-            let suffix = if config.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
             let url = match &config.endpoint {
                 Some(endpoint) => format!("{}/", endpoint.as_str()),
-                None => format!("https://sts.{}.{suffix}/", config.region),
+                None => sts_url(&config.region),
             };
-            Role { keys: keys.clone(), connector, region: config.region.clone(), url, form: form.finish() }
+            Role { first: first.clone(), connector, region: config.region.clone(), url, form: form.finish() }
         });
-        Ok(Self { keys, role, sessions: Sessions::default() })
+        Ok(Self { first, role, sessions: Sessions::default() })
     }
 
     async fn credentials(&self) -> Result<Credentials, CallError> {
-        let Some(role) = &self.role else { return Ok(self.keys.credentials()) };
-        let session = self.sessions.session(role).await?;
-        let mut parts = session.ticket.token.expose().splitn(3, '\n');
-        let mut part = || parts.next().unwrap_or_default().to_owned();
-        Ok(Credentials::new(part(), part(), Some(part()), None, "hansa-role"))
+        let keys = match &self.role {
+            None => self.first.keys().await?,
+            Some(role) => keys_of(&self.sessions.session(role).await?.ticket),
+        };
+        Ok(keys.credentials())
     }
 }
 
@@ -93,39 +120,68 @@ impl ProvideCredentials for KeyProvider {
 
 impl Login for Role {
     async fn login(&self) -> Result<Ticket, CallError> {
-        const NOT_STS: CallError = CallError::BadAnswer { reason: "it does not answer as STS does" };
-        let now = self.connector.now();
-        let request = signed_sts_post(&self.keys, &self.region, &self.url, &self.form, None, now);
+        let (keys, now) = (self.first.keys().await?, self.connector.now());
+        let request = signed_sts_post(&keys, &self.region, &self.url, &self.form, None, now);
         let request = request.ok_or(CallError::Name)?;
         let answer = self.connector.send(request, limits::ANSWER_BYTES_MAX).await?;
-        let text = std::str::from_utf8(&answer.body).map_err(|_| NOT_STS)?;
-        let retry_after = answer.retry_after(now);
-        match answer.status {
-            200 => {}
-            429 => return Err(CallError::Throttled { retry_after }),
-            400..=499 if element(text, "Code") == Some("Throttling") => {
-                return Err(CallError::Throttled { retry_after });
-            }
-            400 | 401 | 403 => return Err(self.connector.refused("the role is refused")),
-            500..=599 => {
-                let reason = "STS answers with an error of its own";
-                return Err(CallError::Unavailable { reason, retry_after, connect: false });
-            }
-            _ => return Err(NOT_STS),
-        }
-        let part = |name| element(text, name).filter(|part| is_plain(part)).ok_or(NOT_STS);
-        let (id, key, token) = (part("AccessKeyId")?, part("SecretAccessKey")?, part("SessionToken")?);
-        let token = Zeroizing::new(format!("{id}\n{key}\n{token}"));
-        let ends: Timestamp = part("Expiration")?.parse().map_err(|_| NOT_STS)?;
-        // At least for a moment, so that a clock that is off makes no loop of it.
-        let lease = ends.since(now).max(Duration::from_secs(1));
-        let token = Secret::new(token.to_string());
-        Ok(Ticket { token, lease: Some(lease), full: Some(lease), renewable: false, uses: None })
+        sts_ticket(&self.connector, &answer, "the role is refused")
     }
 
     async fn renew(&self, _ticket: &Ticket) -> Result<Option<Ticket>, CallError> {
         Ok(None)
     }
+}
+
+/// Where a region's roles are handed out.
+pub(super) fn sts_url(region: &str) -> String {
+    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://sts.{region}.{suffix}/")
+}
+
+/// The keys in an answer of STS.
+pub(super) fn sts_ticket(
+    connector: &Connector,
+    answer: &Answer,
+    refused: &'static str,
+) -> Result<Ticket, CallError> {
+    const NOT_STS: CallError = CallError::BadAnswer { reason: "it does not answer as STS does" };
+    let now = connector.now();
+    let text = std::str::from_utf8(&answer.body).map_err(|_| NOT_STS)?;
+    let retry_after = answer.retry_after(now);
+    match answer.status {
+        200 => {}
+        429 => return Err(CallError::Throttled { retry_after }),
+        400..=499 if element(text, "Code") == Some("Throttling") => {
+            return Err(CallError::Throttled { retry_after });
+        }
+        400 | 401 | 403 => return Err(connector.refused(refused)),
+        500..=599 => {
+            let reason = "STS answers with an error of its own";
+            return Err(CallError::Unavailable { reason, retry_after, connect: false });
+        }
+        _ => return Err(NOT_STS),
+    }
+    let part = |name| element(text, name).ok_or(NOT_STS);
+    let (id, key, token) = (part("AccessKeyId")?, part("SecretAccessKey")?, part("SessionToken")?);
+    ticket(id, key, token, part("Expiration")?, now).ok_or(NOT_STS)
+}
+
+/// Keys that end at this instant. None when one of them cannot stand in a signature.
+pub(super) fn ticket(id: &str, key: &str, token: &str, ends: &str, now: Timestamp) -> Option<Ticket> {
+    if ![id, key, token].into_iter().all(is_plain) {
+        return None;
+    }
+    let ends: Timestamp = ends.parse().ok()?;
+    // At least for a moment, so that a clock that is off makes no loop of it.
+    let lease = ends.since(now).max(Duration::from_secs(1));
+    let token = Secret::new(format!("{id}\n{key}\n{token}"));
+    Some(Ticket { token, lease: Some(lease), full: Some(lease), renewable: false, uses: None })
+}
+
+fn keys_of(ticket: &Ticket) -> AwsKeys {
+    let mut parts = ticket.token.expose().splitn(3, '\n');
+    let mut part = || Secret::new(parts.next().unwrap_or_default().to_owned());
+    AwsKeys { access_key_id: part(), secret_access_key: part(), session_token: Some(part()) }
 }
 
 /// The text of the first element of this name. STS's answers are flat where it matters.

@@ -1,4 +1,4 @@
-//! The vendor's client on our connector, and the account's own signature for a login.
+//! The vendor's client on our connector, and the account's own signature, or the machine's token, for a login.
 //!
 //! The client's own transport takes neither roots nor a judge of addresses, follows redirects and reads proxy
 //! settings; its seam for transports is a trait that we fill (decision 0019).
@@ -23,7 +23,9 @@ use crate::connect::{Answer, Connector};
 use crate::driver::{CallError, OpenError};
 use crate::jwt::ServiceAccount;
 use crate::login::LoginData;
+use crate::machine::GoogleMachine;
 use crate::session::{Login, Sessions, Ticket};
+use crate::vendor::Ambient;
 
 /// How long a token that the account signs for itself lives: the longest that is taken.
 const LIFE: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -36,11 +38,10 @@ pub(super) struct Way {
     sessions: Sessions,
 }
 
-/// Who signs.
-struct Signer {
-    account: ServiceAccount,
-    audience: String,
-    connector: Connector,
+/// Who gives tokens.
+enum Signer {
+    Account { account: Box<ServiceAccount>, audience: String, connector: Connector },
+    Machine(GoogleMachine),
 }
 
 impl fmt::Debug for Way {
@@ -56,26 +57,29 @@ impl Way {
         config: &GoogleConfig,
         login: Option<&crate::driver::Login>,
         connector: Connector,
+        ambient: &Ambient,
     ) -> Result<Self, OpenError> {
-        if login.is_none() {
-            return Err(OpenError::NotAllowed(
-                "credentials_path is required: this node has no Google login of its own",
-            ));
-        }
-        let data = LoginData::parse(login)?;
-        let account = if data.has("service_account_key") {
-            ServiceAccount::parse(&data.object("service_account_key")?)?
-        } else {
-            ServiceAccount::parse(&data)?
-        };
         let universe = &config.universe_domain;
         let base = match (&config.endpoint, &config.location) {
             (Some(endpoint), _) => endpoint.as_str().to_owned(),
             (None, Some(location)) => format!("https://secretmanager.{location}.rep.{universe}"),
             (None, None) => format!("https://secretmanager.{universe}"),
         };
-        let audience = format!("https://secretmanager.{universe}/");
-        let signer = Signer { account, audience, connector: connector.clone() };
+        let signer = if config.credentials_path.is_some() {
+            let data = LoginData::parse(login)?;
+            let account = if data.has("service_account_key") {
+                ServiceAccount::parse(&data.object("service_account_key")?)?
+            } else {
+                ServiceAccount::parse(&data)?
+            };
+            Signer::Account {
+                account: Box::new(account),
+                audience: format!("https://secretmanager.{universe}/"),
+                connector: connector.clone(),
+            }
+        } else {
+            Signer::Machine(GoogleMachine::new(&ambient.machine, &connector)?)
+        };
         Ok(Self { connector, base, signer, sessions: Sessions::default() })
     }
 
@@ -171,16 +175,20 @@ impl Way {
 
 impl Login for Signer {
     async fn login(&self) -> Result<Ticket, CallError> {
-        let now = self.connector.now().as_secs();
+        let (account, audience, connector) = match self {
+            Self::Account { account, audience, connector } => (account, audience, connector),
+            Self::Machine(machine) => return machine.token().await,
+        };
+        let now = connector.now().as_secs();
         let claims = json!({
-            "iss": self.account.email,
-            "sub": self.account.email,
-            "aud": self.audience,
+            "iss": account.email,
+            "sub": account.email,
+            "aud": audience,
             "iat": now,
             "exp": now + LIFE.as_secs().cast_signed(),
         });
         let refused = CallError::Refused { reason: "the service account's key cannot sign" };
-        let token = self.account.sign(&claims).ok_or(refused)?;
+        let token = account.sign(&claims).ok_or(refused)?;
         Ok(Ticket { token, lease: Some(LIFE), full: Some(LIFE), renewable: false, uses: None })
     }
 

@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderName;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::auth::aws::requests::IamLoginRequest;
 use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
@@ -17,13 +16,14 @@ use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use hansa_model::Secret;
 use hansa_model::limits::secrets as limits;
-use hansa_model::secrets::backend::{VaultAuth, VaultConfig};
+use hansa_model::secrets::backend::{BackendKind, VaultAuth, VaultConfig};
 
 use super::{Asked, Envelope, NOT_VAULT, Wire, inner, parse};
 use crate::connect::Answer;
 use crate::driver::{CallError, OpenError};
 use crate::jwt::ServiceAccount;
 use crate::login::LoginData;
+use crate::machine::{GoogleMachine, token_file};
 use crate::session::{Login, Ticket};
 use crate::sigv4::{AwsKeys, signed_sts_post};
 use crate::vendor::Ambient;
@@ -42,11 +42,30 @@ pub(super) struct VaultLogin {
 }
 
 enum Method {
-    Approle { role_id: Secret<String>, secret_id: Secret<String> },
+    Approle {
+        role_id: Secret<String>,
+        secret_id: Secret<String>,
+    },
     Token(Secret<String>),
-    Kubernetes { role: String, jwt: PodToken },
-    Aws { role: String, keys: AwsKeys, server_id: Option<String>, region: Option<String> },
-    Gcp { role: String, account: Box<ServiceAccount> },
+    Kubernetes {
+        role: String,
+        jwt: PodToken,
+    },
+    Aws {
+        role: String,
+        keys: AwsKeys,
+        server_id: Option<String>,
+        region: Option<String>,
+    },
+    Gcp {
+        role: String,
+        account: Box<ServiceAccount>,
+    },
+    /// What Vault calls type `gce`: the machine says who it is.
+    Gce {
+        role: String,
+        machine: GoogleMachine,
+    },
 }
 
 enum PodToken {
@@ -62,7 +81,7 @@ impl fmt::Debug for VaultLogin {
             Method::Token(_) => VaultAuth::Token,
             Method::Kubernetes { .. } => VaultAuth::Kubernetes,
             Method::Aws { .. } => VaultAuth::Aws,
-            Method::Gcp { .. } => VaultAuth::Gcp,
+            Method::Gcp { .. } | Method::Gce { .. } => VaultAuth::Gcp,
         };
         write!(f, "VaultLogin({})", method.as_str())
     }
@@ -97,8 +116,14 @@ impl VaultLogin {
                 role: role()?,
                 account: Box::new(ServiceAccount::parse(&data.object("service_account_key")?)?),
             },
+            VaultAuth::Gcp if ambient.kinds.allow(BackendKind::HashicorpVault) => {
+                Method::Gce { role: role()?, machine: GoogleMachine::new(&ambient.machine, &wire.connector)? }
+            }
             VaultAuth::Gcp => {
-                return Err(OpenError::Login { field: "service_account_key", reason: "is missing" });
+                return Err(OpenError::NotAllowed(
+                    "a gcp login without service_account_key is the machine's own: \
+                     backends.ambient in the node's configuration allows it",
+                ));
             }
         };
         Ok(Self { wire, mount: config.auth_mount.clone(), method })
@@ -133,8 +158,11 @@ impl VaultLogin {
                     "exp": wire.connector.now().as_secs() + GCP_LIFE_SECS,
                 });
                 let jwt = account.sign(&claims).ok_or(UNUSABLE)?;
-                let body = json!({"role": role, "jwt": jwt.expose()}).to_string().into_bytes();
-                wire.call(Asked::post(format!("auth/{mount}/login"), body), None, bytes_max).await
+                wire.call(gcp_login(&mount, role, &jwt), None, bytes_max).await
+            }
+            Method::Gce { role, machine } => {
+                let jwt = machine.identity(&format!("vault/{role}")).await?;
+                wire.call(gcp_login(&mount, role, &jwt), None, bytes_max).await
             }
         }
     }
@@ -223,9 +251,11 @@ impl Login for VaultLogin {
         let answer = self.ask().await?;
         match &self.method {
             Method::Token(token) => self.own_ticket(token, &answer),
-            Method::Approle { .. } | Method::Kubernetes { .. } | Method::Aws { .. } | Method::Gcp { .. } => {
-                self.ticket(&answer)
-            }
+            Method::Approle { .. }
+            | Method::Kubernetes { .. }
+            | Method::Aws { .. }
+            | Method::Gcp { .. }
+            | Method::Gce { .. } => self.ticket(&answer),
         }
     }
 
@@ -275,6 +305,11 @@ fn lease(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
+fn gcp_login(mount: &str, role: &str, jwt: &Secret<String>) -> Asked {
+    let body = json!({"role": role, "jwt": jwt.expose()}).to_string().into_bytes();
+    Asked::post(format!("auth/{mount}/login"), body)
+}
+
 fn region(data: &LoginData) -> Result<Option<String>, OpenError> {
     let Some(region) = data.optional("sts_region")? else { return Ok(None) };
     let is_label = |text: &String| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -308,13 +343,9 @@ fn pod_token(data: &LoginData, ambient: &Ambient) -> Result<PodToken, OpenError>
 impl PodToken {
     async fn read(&self) -> Result<Secret<String>, CallError> {
         const UNREADABLE: CallError = CallError::Refused { reason: "the pod's token cannot be read" };
-        let path = match self {
-            Self::Given(jwt) => return Ok(jwt.clone()),
-            Self::File(path) => path,
-        };
-        let file = tokio::fs::File::open(path).await.map_err(|_| UNREADABLE)?;
-        let mut text = String::new();
-        file.take(64 * 1024).read_to_string(&mut text).await.map_err(|_| UNREADABLE)?;
-        Ok(Secret::new(text.trim().to_owned()))
+        match self {
+            Self::Given(jwt) => Ok(jwt.clone()),
+            Self::File(path) => token_file(path).await.ok_or(UNREADABLE),
+        }
     }
 }

@@ -73,7 +73,7 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
-    fn new(field: &str, reason: &'static str) -> Self {
+    pub(super) fn new(field: &str, reason: &'static str) -> Self {
         Self { field: field.to_owned(), reason }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`backend`] | what a backend is and how it is configured |
 //! | [`duration`] | `15m`, `24h`, `90d` |
 //! | [`address`] | which addresses a backend may have |
+//! | [`ambient`] | which backends may log in as the machine |
 //! | [`change`] | what became of a secret, as events tell it |
 //! | [`policy`] | who may do what with which paths |
 //! | [`row`] | what is kept of backends and secrets |
@@ -18,6 +19,7 @@
 //! | [`vault`] | logins of the Vault-speaking surface |
 
 pub mod address;
+pub mod ambient;
 pub mod backend;
 pub mod change;
 pub mod duration;

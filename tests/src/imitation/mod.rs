@@ -1,10 +1,13 @@
-//! Imitations of the two stores that nobody can run: each is accepted by its vendor's own client in the tests.
+//! Imitations of what nobody can run: two stores, each accepted by its vendor's own client in the tests, and the
+//! services that tell a machine who it is.
 
 mod azure;
 mod google;
+mod metadata;
 
 pub use azure::AzureImitation;
 pub use google::GoogleImitation;
+pub use metadata::MetadataImitation;
 
 use std::collections::BTreeMap;
 
