@@ -189,7 +189,7 @@ async fn machine_is_asked_for_nothing_where_it_is_not_allowed() {
     let mut stores = stores(&metadata);
     stores.drivers.ambient.kinds = [AwsSecretsManager].into_iter().collect();
     let refusal = |kind, config: &Value, login: &Value| -> OpenError {
-        stores.try_open(kind, config, login).err().expect("it does not open")
+        stores.try_open(kind, config, login).expect_err("it does not open")
     };
 
     let refused = refusal(GoogleSecretManager, &google_config(&google), &Value::Null).to_string();

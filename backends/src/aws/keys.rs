@@ -32,7 +32,7 @@ pub(super) struct KeyProvider {
 #[derive(Debug)]
 enum FirstKeys {
     Stored(AwsKeys),
-    Machine { machine: MachineKeys, sessions: Sessions },
+    Machine { machine: Box<MachineKeys>, sessions: Sessions },
 }
 
 /// A role, and who hands it out.
@@ -54,7 +54,7 @@ impl FirstKeys {
     ) -> Result<Self, OpenError> {
         if config.credentials_path.is_none() {
             let machine = MachineKeys::new(&ambient.machine.aws, &config.region, connector)?;
-            return Ok(Self::Machine { machine, sessions: Sessions::default() });
+            return Ok(Self::Machine { machine: Box::new(machine), sessions: Sessions::default() });
         }
         let data = LoginData::parse(login)?;
         Ok(Self::Stored(AwsKeys {
@@ -67,7 +67,7 @@ impl FirstKeys {
     async fn keys(&self) -> Result<AwsKeys, CallError> {
         match self {
             Self::Stored(keys) => Ok(keys.clone()),
-            Self::Machine { machine, sessions } => Ok(keys_of(&sessions.session(machine).await?.ticket)),
+            Self::Machine { machine, sessions } => Ok(keys_of(&sessions.session(&**machine).await?.ticket)),
         }
     }
 }
