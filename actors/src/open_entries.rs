@@ -54,8 +54,8 @@ impl OpenEntries {
         let left = context.store.read()?.all::<table::OpenEntries>(..)?;
         if !left.is_empty() {
             warn!(
-                reads = left.len(),
-                "reads of secrets were under way when the node ended: see the audit log"
+                calls = left.len(),
+                "calls to backends were under way when the node ended: see the audit log"
             );
         }
         let entries = left.into_iter().map(|(_, draft)| Outcome::Unknown.of(draft)).collect();

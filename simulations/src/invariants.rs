@@ -7,7 +7,7 @@ pub mod acknowledged_commands;
 pub mod acknowledged_decisions;
 pub mod acknowledged_inventory;
 pub mod audit_chain;
-pub mod audited_reads;
+pub mod audited_calls;
 pub mod command_runs;
 pub mod convergence;
 pub mod exact_counters;

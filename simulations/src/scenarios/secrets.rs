@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The programs check what they read as they read it ([`crate::invariants::true_copies`]); that local secrets
-//! survive and that no copy outlives its backend is checked here, and that every read that was answered is in the
-//! audit log once ([`crate::invariants::audited_reads`]).
+//! survive and that no copy outlives its backend is checked here, and that every call that was answered is in the
+//! audit log once ([`crate::invariants::audited_calls`]).
 
 mod books;
 mod node;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hansa_model::Timestamp;
-use hansa_model::audit::{AuditDraft, Detail};
+use hansa_model::audit::Detail;
 use hansa_model::secrets::change::Change;
 use hansa_model::secrets::path::{InvalidPath, SecretPath};
 use hansa_model::secrets::policy::Permission;
@@ -96,42 +96,44 @@ impl Federation {
         let mut open = self.tree.open_entries.begin(draft.clone(), Outcome::Unknown);
         // What the backend is to do is on disk before it may do it.
         open.stored().await?;
-        let row = match self.write_there(caller, member, &write, &value, record, draft).await {
-            Ok(Stored::Next(row)) => {
-                open.forget();
-                row
-            }
-            Ok(Stored::Overtaken(row)) => {
-                open.end(|draft| self.ended(caller, record, None, draft));
-                row
-            }
-            Err(error) => {
-                record.open = Some(open);
-                return Err(error);
-            }
-        };
-        Ok(SecretSummary { path: path.clone(), row: Some(Arc::new(row)), backend: Some(member.row.id) })
-    }
-
-    /// The backend first: what it has not taken is not stored here either.
-    async fn write_there(
-        &self,
-        caller: &Caller,
-        member: &Member,
-        write: &WriteThrough,
-        value: &NewValue,
-        record: &Record,
-        draft: AuditDraft,
-    ) -> Result<Stored, SecretError> {
+        // The backend first: what it has not taken is not stored here either.
         let written = ask(member, |reply| BackendMessage::Write { write: write.clone(), reply }).await;
         let written = match written {
-            // What our copy was compared with is gone there.
-            Err(SecretError::NotFound) if write.expected.is_some() => return Err(SecretError::Conflict),
-            written => written?,
+            Ok(written) => written,
+            Err(error) => {
+                record.open = Some(open);
+                // What our copy was compared with is gone there.
+                let gone = matches!(error, SecretError::NotFound) && write.expected.is_some();
+                return Err(if gone { SecretError::Conflict } else { error });
+            }
         };
-        let (by, entry) = (&caller.operator.userid, self.ended(caller, record, None, draft));
-        let amend = |row: &mut SecretRow, now| value.amend(row, now);
-        store_written(&self.tree.backends, member, write, &written, by, amend, entry).await
+        let entry = self.ended(caller, record, None, draft);
+        let (backends, member, by) =
+            (self.tree.backends.clone(), member.clone(), caller.operator.userid.clone());
+        let backend = member.row.id;
+        // A task of its own: a caller that goes away now must not leave the entry both in the log and open.
+        let stored = tokio::spawn(async move {
+            let amend = |row: &mut SecretRow, now| value.amend(row, now);
+            let stored = store_written(&backends, &member, &write, &written, &by, amend, entry).await;
+            if let Ok(Stored::Next(_)) = &stored {
+                open.forget();
+                (stored, None)
+            } else {
+                (stored, Some(open))
+            }
+        });
+        let stored = stored.await.map_err(|_| Unavailable::Busy { part: "the secret" })?;
+        record.open = stored.1;
+        let row = match stored.0? {
+            Stored::Next(row) => row,
+            Stored::Overtaken(row) => {
+                if let Some(open) = record.open.take() {
+                    open.end(|draft| self.ended(caller, record, None, draft));
+                }
+                row
+            }
+        };
+        Ok(SecretSummary { path: path.clone(), row: Some(Arc::new(row)), backend: Some(backend) })
     }
 
     async fn store_here(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::SimTime;
-use crate::invariants::audited_reads::AuditedReads;
+use crate::invariants::audited_calls::AuditedCalls;
 use crate::invariants::true_copies::TrueCopies;
 
 /// Shared by the node's program, its stores and the scenario. Cheap to clone.
@@ -19,8 +19,8 @@ pub(super) struct Books {
 pub(super) struct Pages {
     /// By the store's name of a secret.
     pub(super) originals: TrueCopies,
-    /// Every read of every path.
-    pub(super) reads: AuditedReads,
+    /// Every read and write of every path.
+    pub(super) calls: AuditedCalls,
     drawn: u64,
     /// Of each local secret the value that was acknowledged last.
     pub(super) kept: BTreeMap<String, u64>,

@@ -16,7 +16,7 @@ use hansa_model::secrets::id::{BackendId, TenantId};
 use hansa_model::secrets::path::SecretPath;
 use hansa_model::secrets::row::Mode;
 use hansa_model::secrets::value::SecretData;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::books::Books;
 use super::store::{WorldStores, number};
@@ -136,30 +136,38 @@ impl People {
             expires_in: None,
             expected: None,
         };
-        self.federation.put_secret(&self.caller, &path, value).await.map(drop)
+        let caller = self.request();
+        self.federation.put_secret(&caller, &path, value).await?;
+        self.books.open().calls.answered(caller.request_id);
+        Ok(())
+    }
+
+    /// The caller with a request of its own.
+    fn request(&self) -> Caller {
+        let request_id = format!("req_{}", self.books.open().draw());
+        Caller { request_id, ..self.caller.clone() }
     }
 
     /// The number of a secret; nothing when there is none.
     async fn get(&self, path: &str) -> Result<Option<u64>, SecretError> {
         let path: SecretPath = path.parse().map_err(SecretError::Path)?;
-        let request_id = format!("req_{}", self.books.open().draw());
-        let caller = Caller { request_id, ..self.caller.clone() };
+        let caller = self.request();
         let found = match self.federation.read_secret(&caller, &path, VersionAsked::Current).await {
             Ok(view) => number(view.data.expose()),
             Err(SecretError::NotFound) => None,
             Err(error) => return Err(error),
         };
-        self.books.open().reads.answered(caller.request_id);
+        self.books.open().calls.answered(caller.request_id);
         Ok(found)
     }
 
-    /// The requests of all reads in the audit log.
-    async fn logged_reads(&self) -> Result<Vec<String>, Unavailable> {
+    /// The requests of all calls in the audit log.
+    async fn logged_calls(&self) -> Result<Vec<String>, Unavailable> {
         self.federation.settle_audit().await?;
-        let reads = SecretLogFilter { action: Some("read".to_owned()), ..SecretLogFilter::default() };
+        let all = SecretLogFilter::default();
         let (mut requests, mut before) = (Vec::new(), None);
         loop {
-            let (page, next) = self.federation.secret_logs(&self.caller.tenant, &reads, before, LOGS_PAGE)?;
+            let (page, next) = self.federation.secret_logs(&self.caller.tenant, &all, before, LOGS_PAGE)?;
             requests.extend(page.into_iter().filter_map(
                 |entry| match entry.draft.details.get("request_id") {
                     Some(Detail::Text(request)) => Some(request.clone()),
@@ -225,8 +233,13 @@ impl People {
             let value = self.books.open().draw();
             let data = format!("{{\"n\":{value}}}");
             let number = dice.below(NAMES);
+            // Some go away before they are answered.
+            let patience =
+                if dice.chance(0.3) { Duration::from_millis(100) } else { Duration::from_secs(600) };
+            let patience = dice.span(Duration::ZERO, patience);
             if dice.chance(0.5) {
-                if self.put(&path(THROUGH, number), &data).await.is_ok() {
+                let path = path(THROUGH, number);
+                if let Ok(Ok(())) = timeout(patience, self.put(&path, &data)).await {
                     let mut pages = self.books.open();
                     pages.written_through += 1;
                     let verdict = pages.originals.written(&remote(THROUGH, number), value);
@@ -272,7 +285,7 @@ impl People {
         }
     }
 
-    /// After the work: whether every copy is its original, and every read is in the audit log.
+    /// After the work: whether every copy is its original, and every call is in the audit log.
     async fn look(&self) {
         let mut missing = None;
         for store in [MIRROR, THROUGH, PROXY] {
@@ -287,9 +300,9 @@ impl People {
             }
         }
         if missing.is_none() {
-            match self.logged_reads().await {
+            match self.logged_calls().await {
                 Ok(logged) => {
-                    let verdict = self.books.open().reads.check(logged);
+                    let verdict = self.books.open().calls.check(logged);
                     self.judge(verdict);
                 }
                 Err(error) => missing = Some(format!("the audit log is not there: {error}")),

@@ -1,15 +1,15 @@
-//! Whatever somebody was told of a secret, the audit log has one entry that they asked.
+//! Whatever somebody was told of a secret, the audit log has one entry of the call; and no call has two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The requests that were answered, by their ids. No two share one.
 #[derive(Debug, Clone, Default)]
-pub struct AuditedReads {
+pub struct AuditedCalls {
     answered: BTreeSet<String>,
 }
 
-impl AuditedReads {
-    /// A read was answered: with a value, or that there is none.
+impl AuditedCalls {
+    /// A call was answered: with a value, or that there is none, or that one was stored.
     pub fn answered(&mut self, request: String) {
         self.answered.insert(request);
     }
@@ -38,9 +38,9 @@ mod tests {
     use super::*;
 
     fn check(answered: &[&str], logged: &[&str]) -> Result<(), String> {
-        let mut reads = AuditedReads::default();
-        answered.iter().for_each(|request| reads.answered((*request).to_owned()));
-        reads.check(logged.iter().map(|request| (*request).to_owned()))
+        let mut calls = AuditedCalls::default();
+        answered.iter().for_each(|request| calls.answered((*request).to_owned()));
+        calls.check(logged.iter().map(|request| (*request).to_owned()))
     }
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn two_entries_of_one_read_are_told() {
+    fn two_entries_of_one_call_are_told() {
         assert!(check(&[], &["a", "a"]).unwrap_err().contains("2 times"));
     }
 }
