@@ -33,7 +33,7 @@ use hansa_model::scope::Operator;
 use hansa_model::secret::TokenHash;
 use hansa_model::site::{HostRollup, Site, SiteStatus, SiteSync};
 use hansa_model::sync::{BatchHeader, BatchRefusal, HostRollupReport, Position, SiteMetadata};
-use hansa_model::{Secret, SiteId};
+use hansa_model::{Secret, SiteId, Timestamp};
 use hansa_storage::table;
 use hansa_transport::wire::{BranchLeaves, Held};
 use hansa_transport::{CloseCode, LaneReceiver, LaneSender, Link};
@@ -236,8 +236,8 @@ struct LiveLink {
     link: Link,
     /// The site has said what it holds. That is compared once a link: it reads every policy.
     compared: bool,
-    /// Entries that the last checkpoint covers of which the site was told over this link.
-    checkpoint: u64,
+    /// The last checkpoint that the site was sent over this link, by number, and when.
+    checkpoint: Option<(u64, Timestamp)>,
     push: Option<PushLane>,
     _serving: Tied,
 }

@@ -556,6 +556,9 @@ pub mod audit {
     pub const CHECKPOINT_ENTRIES: u64 = 1_000;
     /// ... or this long after the one before, when there is news.
     pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+    /// Between two checkpoints that one site is sent over its link. Each costs the site a commit and a signature to
+    /// check, and a later one covers those before it; a busy coordinator signs one a second.
+    pub const OFFER_INTERVAL: Duration = Duration::from_secs(60);
     /// Newest checkpoints shown by one call.
     pub const CHECKPOINTS_LISTED_MAX: usize = 1_000;
     /// Between two looks whether a checkpoint is due. A look reads one record.
@@ -563,7 +566,7 @@ pub mod audit {
     /// Entries verified at one look: about 50 ms of work, so that a long log after an upgrade stops nobody.
     pub const VERIFIED_AT_ONCE_MAX: usize = 25_000;
     /// Checkpoints of its coordinator that a site keeps; the oldest go first, as each later one covers them.
-    /// One every five minutes: they reach back more than a month, in 2.5 MB.
+    /// One a minute at most: they reach back a week, of a quiet coordinator more than a month, in 2.5 MB.
     pub const KEPT_MAX: usize = 10_000;
     /// Operations that one audit entry may name have at most 64 characters (contract 9).
     pub const OPERATION_BYTES_MAX: usize = 64;

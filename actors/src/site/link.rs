@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hansa_model::machine::registry;
+use hansa_model::machine::{checkpoints, registry};
 use hansa_model::site::SiteStatus;
 use hansa_model::sync::Position;
 use hansa_storage::{Batch, Lane, table};
@@ -48,7 +48,7 @@ impl SiteActor {
             control,
         ));
         state.link =
-            Some(LiveLink { number, link, compared: false, checkpoint: 0, push: None, _serving: serving });
+            Some(LiveLink { number, link, compared: false, checkpoint: None, push: None, _serving: serving });
         state.publish();
         Ok(state.sync.position)
     }
@@ -66,15 +66,17 @@ impl SiteActor {
 }
 
 impl SiteActor {
-    /// Gives the site the newest checkpoint of our audit log to keep, if it has not had it over this link.
+    /// Gives the site the newest checkpoint of our audit log to keep, now and then.
     pub(super) fn offer_checkpoint(&self, state: &mut SiteState) {
         let Some(live) = state.link.as_mut() else { return };
         let (Some(push), Some(checkpoint)) = (live.push.as_ref(), self.context.checkpoint.load_full()) else {
             return;
         };
-        if checkpoint.number > live.checkpoint && push.send(Down::Checkpoint((*checkpoint).clone()).encode())
+        let now = self.context.now();
+        if checkpoints::offer_due(checkpoint.number, live.checkpoint, now)
+            && push.send(Down::Checkpoint((*checkpoint).clone()).encode())
         {
-            live.checkpoint = checkpoint.number;
+            live.checkpoint = Some((checkpoint.number, now));
         }
     }
 
