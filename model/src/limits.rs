@@ -393,6 +393,10 @@ pub mod link {
     pub const INCOMING_BYTES_MAX: u64 = 4 * 1024 * 1024;
     /// Bytes kept of one handshake that waits; a client's first flight has about 2,500.
     pub const INCOMING_ONE_BYTES_MAX: u64 = 16 * 1024;
+    /// Bytes of datagrams that may wait for the process in the socket. A thousand sites that answer at once send a few
+    /// thousand datagrams, which Linux counts at 1 to 2 kB each; what finds no room is lost, and costs its link a
+    /// pause of a tenth of a second and more. The system may allow less (Linux: `net.core.rmem_max`).
+    pub const SOCKET_RECEIVE_BYTES: usize = 4 * 1024 * 1024;
     /// Lanes that a peer may have open. Three are in use; one more is there for a newer version.
     pub const LANES_MAX: u32 = 4;
     /// Bytes of one lane that may be under way unread. It bounds one lane's speed to this per round trip:

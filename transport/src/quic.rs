@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectError, ConnectionError, VarInt};
+use rustix::net::sockopt;
 use tokio::time::timeout;
 
 use hansa_model::limits::link as limits;
@@ -67,6 +68,8 @@ impl Socket {
     ) -> std::io::Result<quinn::Endpoint> {
         match self.0 {
             SocketKind::System(socket) => {
+                // A system that refuses leaves what the socket has: links are slower under load, and nothing else.
+                let _ = sockopt::set_socket_recv_buffer_size(&socket, limits::SOCKET_RECEIVE_BYTES);
                 quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
             }
             #[cfg(any(test, feature = "testing"))]

@@ -55,6 +55,17 @@ fn endpoint_showing(seed: u8, shown: CertifiedKey) -> Endpoint {
     endpoint
 }
 
+#[tokio::test]
+async fn bound_socket_has_more_room_for_a_burst_than_it_came_with() {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let same = socket.try_clone().unwrap();
+    let before = sockopt::socket_recv_buffer_size(&same).unwrap();
+
+    let _endpoint = Endpoint::bind(socket, EndpointConfig::new(identity(1), admit_all())).unwrap();
+
+    assert!(sockopt::socket_recv_buffer_size(&same).unwrap() > before);
+}
+
 /// Accepts one newcomer after another for as long as the test runs; links come out of the channel.
 fn accepting(endpoint: &Endpoint) -> tokio::sync::mpsc::UnboundedReceiver<Result<Link, AcceptError>> {
     let (results, receiver) = tokio::sync::mpsc::unbounded_channel();
