@@ -12,9 +12,11 @@ use hansa_transport::wire::{
     Acknowledged, DigestDiff, Down, EnrollRefused, Enrolled, Health, Hello, PushRefused, Refused, Up,
     WIRE_VERSION, Welcome,
 };
-use hansa_transport::{CloseCode, Endpoint, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError};
+use hansa_transport::{
+    CloseCode, Endpoint, Frame, Incoming, Lane, LaneReceiver, LaneSender, Link, RecvError,
+};
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -227,19 +229,19 @@ async fn serve_control(
 }
 
 async fn serve_lanes(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> CloseCode {
-    let Ok((Lane::Ingest, sender, receiver)) = link.accept_lane().await else {
+    let Ok((Lane::Ingest, mut sender, mut receiver)) = Box::pin(link.accept_lane()).await else {
         return CloseCode::ProtocolError;
     };
     tokio::select! {
         biased;
-        code = serve_ingest(site, sender, receiver) => code,
+        code = serve_ingest(site, &mut sender, &mut receiver) => code,
         code = serve_push(site, link, number) => code,
     }
 }
 
 /// Hands the push lane to the site's actor and reads its answers. A site that opens none is served without.
 async fn serve_push(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> CloseCode {
-    let Ok((lane, sender, mut receiver)) = link.accept_lane().await else {
+    let Ok((lane, sender, mut receiver)) = Box::pin(link.accept_lane()).await else {
         return CloseCode::ShuttingDown;
     };
     if lane != Lane::Push || site.cast(SiteMessage::PushUp { link: number, sender }).is_err() {
@@ -267,8 +269,8 @@ async fn serve_push(site: &ActorRef<SiteMessage>, link: &Link, number: u64) -> C
 
 async fn serve_ingest(
     site: &ActorRef<SiteMessage>,
-    mut sender: LaneSender,
-    mut receiver: LaneReceiver,
+    sender: &mut LaneSender,
+    receiver: &mut LaneReceiver,
 ) -> CloseCode {
     loop {
         let frame = match receiver.recv(limits::FRAME_BYTES_MAX).await {
@@ -279,42 +281,49 @@ async fn serve_ingest(
                 return CloseCode::ProtocolError;
             }
         };
-        let answer = match Up::decode(&frame) {
-            Ok(Up::Batch(batch)) => {
-                let ask = |reply| SiteMessage::Batch { header: batch.header, items: batch.items, reply };
-                match site.call(ask, Some(hansa_model::limits::actor::CALL_WAIT_MAX)).await {
-                    Ok(CallResult::Success(BatchAnswer::Acknowledged(position))) => {
-                        Down::Acknowledged(Acknowledged { position })
-                    }
-                    Ok(CallResult::Success(BatchAnswer::Refused(refusal, position))) => {
-                        Down::Refused(Refused { refusal, position })
-                    }
-                    // The actor is gone; the site comes back over a new link and finds the next one.
-                    Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
-                        return CloseCode::ShuttingDown;
-                    }
-                }
-            }
-            Ok(Up::Digest(digest)) => {
-                let ask = |reply| SiteMessage::Digest { branches: digest.branches, reply };
-                match site.call(ask, Some(hansa_model::limits::actor::CALL_WAIT_MAX)).await {
-                    Ok(CallResult::Success(branches)) => {
-                        Down::DigestDiff(DigestDiff { comparable: true, branches })
-                    }
-                    Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
-                        return CloseCode::ShuttingDown;
-                    }
-                }
-            }
-            Ok(Up::Unknown { kind }) => Down::NotUnderstood { kind },
-            Ok(Up::NotUnderstood { .. } | Up::PushAck(_) | Up::PushRefused(_)) => continue,
-            Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave | Up::Health(_) | Up::Held(_)) | Err(_) => {
-                return CloseCode::ProtocolError;
-            }
-        };
-        if sender.send(&answer.encode()).await.is_err() {
-            return CloseCode::ShuttingDown;
+        // Boxed: a waiting task keeps room for its largest future, and most lanes are quiet for hours.
+        if let Err(code) = Box::pin(answer(site, sender, &frame)).await {
+            return code;
         }
+    }
+}
+
+/// Answers one message on the ingest lane, if it is one that has an answer.
+async fn answer(
+    site: &ActorRef<SiteMessage>,
+    sender: &mut LaneSender,
+    frame: &Frame,
+) -> Result<(), CloseCode> {
+    let answer = match Up::decode(frame) {
+        Ok(Up::Batch(batch)) => {
+            let ask = |reply| SiteMessage::Batch { header: batch.header, items: batch.items, reply };
+            match asked(site, ask).await? {
+                BatchAnswer::Acknowledged(position) => Down::Acknowledged(Acknowledged { position }),
+                BatchAnswer::Refused(refusal, position) => Down::Refused(Refused { refusal, position }),
+            }
+        }
+        Ok(Up::Digest(digest)) => {
+            let ask = |reply| SiteMessage::Digest { branches: digest.branches, reply };
+            Down::DigestDiff(DigestDiff { comparable: true, branches: asked(site, ask).await? })
+        }
+        Ok(Up::Unknown { kind }) => Down::NotUnderstood { kind },
+        Ok(Up::NotUnderstood { .. } | Up::PushAck(_) | Up::PushRefused(_)) => return Ok(()),
+        Ok(Up::Enroll(_) | Up::Hello(_) | Up::Leave | Up::Health(_) | Up::Held(_)) | Err(_) => {
+            return Err(CloseCode::ProtocolError);
+        }
+    };
+    sender.send(&answer.encode()).await.map_err(|_| CloseCode::ShuttingDown)
+}
+
+/// Asks the incarnation of a site's actor that took the link over. When that is gone, the site comes back over a
+/// new link and finds the next one.
+async fn asked<T: Send + 'static>(
+    site: &ActorRef<SiteMessage>,
+    ask: impl FnOnce(RpcReplyPort<T>) -> SiteMessage,
+) -> Result<T, CloseCode> {
+    match site.call(ask, Some(hansa_model::limits::actor::CALL_WAIT_MAX)).await {
+        Ok(CallResult::Success(answer)) => Ok(answer),
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => Err(CloseCode::ShuttingDown),
     }
 }
 

@@ -398,8 +398,8 @@ impl Actor for SiteActor {
             SiteMessage::Held { link, held } => {
                 let live = state.link.as_mut().filter(|live| live.number == link);
                 if live.is_some_and(|live| !std::mem::replace(&mut live.compared, true)) {
-                    self.policies_held(state, &held.policies).await;
-                    self.results_held(state, &held.baselines, held.findings).await;
+                    Box::pin(self.policies_held(state, &held.policies)).await;
+                    Box::pin(self.results_held(state, &held.baselines, held.findings)).await;
                     self.pump(state, &myself);
                 }
             }
@@ -411,7 +411,7 @@ impl Actor for SiteActor {
             SiteMessage::Taken { link, push } => {
                 if state.link.as_ref().is_some_and(|live| live.number == link) {
                     // What is not stored now is sent again.
-                    let _ = self.taken(state, push).await;
+                    let _ = Box::pin(self.taken(state, push)).await;
                     self.pump(state, &myself);
                 }
             }
