@@ -204,7 +204,7 @@ pub(crate) struct CoordinatorState {
     parts: Children,
     uncovered: Vec<Arc<AtomicU64>>,
     retained_at: Option<Instant>,
-    _ticker: Tied,
+    _tickers: [Tied; 2],
 }
 
 /// What a site's first incarnation takes over from the common load; later ones load alone.
@@ -229,13 +229,22 @@ impl Actor for CoordinatorActor {
                 }
             }
         });
+        let (roster, interval) =
+            (Arc::clone(&self.coordinator.roster), self.coordinator.context.config.housekeeping_interval);
+        // One clock for all sites: a thousand timers of their own would cost each of them half a kilobyte.
+        let sites_ticker = Tied::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                roster.cast_to_all(|| SiteMessage::Housekeeping);
+            }
+        });
         let mut state = CoordinatorState {
             sites: Children::default(),
             parts: Children::default(),
             uncovered: Vec::new(),
             // Due at once: the node may have been off for long.
             retained_at: None,
-            _ticker: ticker,
+            _tickers: [ticker, sites_ticker],
         };
         for (site, sync, log) in self.load().await? {
             self.start(&mut state, supervisor.clone(), site, sync, Some(log)).await?;

@@ -227,7 +227,6 @@ pub(crate) struct SiteState {
     posting: Posting,
     /// When watchers were last told of a sync.
     told: Coarse,
-    _ticker: Tied,
 }
 
 /// The link that serves this site now; its tasks end with it.
@@ -249,7 +248,7 @@ impl Actor for SiteActor {
 
     async fn pre_start(
         &self,
-        myself: ActorRef<SiteMessage>,
+        _myself: ActorRef<SiteMessage>,
         arguments: SiteArguments,
     ) -> Result<SiteState, ActorProcessingErr> {
         let view = self.context.store.read()?;
@@ -269,15 +268,6 @@ impl Actor for SiteActor {
             }
         };
         let series = boards::load(&view, site.id)?;
-        let interval = self.context.config.housekeeping_interval;
-        let ticker = Tied::spawn(async move {
-            loop {
-                tokio::time::sleep(interval).await;
-                if myself.cast(SiteMessage::Housekeeping).is_err() {
-                    return;
-                }
-            }
-        });
         let mut state = SiteState {
             site: Arc::new(site),
             sync,
@@ -299,7 +289,6 @@ impl Actor for SiteActor {
             leases: BTreeMap::new(),
             posting: Posting::default(),
             told: Coarse::default(),
-            _ticker: ticker,
         };
         self.load_deliveries(&view, &mut state)?;
         state.publish();

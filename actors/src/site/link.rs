@@ -69,7 +69,7 @@ impl SiteActor {
     /// Gives the site the newest checkpoint of our audit log to keep, now and then.
     pub(super) fn offer_checkpoint(&self, state: &mut SiteState) {
         let Some(live) = state.link.as_mut() else { return };
-        let (Some(push), Some(checkpoint)) = (live.push.as_ref(), self.context.checkpoint.load_full()) else {
+        let (Some(push), Some(checkpoint)) = (live.push.as_mut(), self.context.checkpoint.load_full()) else {
             return;
         };
         let now = self.context.now();
@@ -85,7 +85,7 @@ impl SiteActor {
     pub(super) fn offer_freed_hosts(&self, state: &mut SiteState) {
         let freed = self.roster.directory.freed();
         let due = state.refused_at.is_some_and(|at| at != freed);
-        let Some(push) = state.link.as_ref().and_then(|live| live.push.as_ref()).filter(|_| due) else {
+        let Some(push) = state.link.as_mut().and_then(|live| live.push.as_mut()).filter(|_| due) else {
             return;
         };
         // A link that is gone compares when it is back.

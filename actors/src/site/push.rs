@@ -4,7 +4,8 @@
 //! belong to the nouns. A site that has spoken QUIC is told over its link alone, however long that is gone:
 //! its URL may lie behind a NAT. Every other site is posted to.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hansa_model::Secret;
@@ -18,7 +19,6 @@ use hansa_storage::{ReadError, ReadView, table};
 use hansa_transport::wire::{Down, Push};
 use hansa_transport::{EncodedFrame, LaneSender};
 use ractor::ActorRef;
-use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{SiteActor, SiteMessage, SiteState};
@@ -27,31 +27,60 @@ use crate::post::{self, Posted};
 use crate::supervision::Tied;
 
 /// The sending side of a push lane. A full window of the site never holds the actor up: the frames wait here,
-/// no more than the deliveries that may be out and a notice.
+/// no more than the deliveries that may be out and a notice. A lane on which nothing waits has no task.
 pub(super) struct PushLane {
-    /// Boxed: the queue keeps room for many, and is mostly empty.
-    frames: mpsc::Sender<Box<EncodedFrame>>,
-    _writing: Tied,
+    shared: Arc<Mutex<Waiting>>,
+    /// Ends with the lane; done once nothing waits.
+    writing: Option<Tied>,
+}
+
+struct Waiting {
+    frames: VecDeque<EncodedFrame>,
+    /// Away while a task writes, and for good once the link is gone.
+    sender: Option<LaneSender>,
 }
 
 impl PushLane {
-    pub(super) fn new(mut sender: LaneSender) -> Self {
-        let (frames, mut waiting) = mpsc::channel::<Box<EncodedFrame>>(2 * limits::OUT_MAX);
-        let writing = Tied::spawn(async move {
-            while let Some(frame) = waiting.recv().await {
-                // The link is gone; whoever serves it notices and says so.
-                if sender.send(&frame).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { frames, _writing: writing }
+    pub(super) fn new(sender: LaneSender) -> Self {
+        let waiting = Waiting { frames: VecDeque::new(), sender: Some(sender) };
+        Self { shared: Arc::new(Mutex::new(waiting)), writing: None }
     }
 
     /// Whether the frame waits to be sent now.
-    pub(super) fn send(&self, frame: EncodedFrame) -> bool {
-        self.frames.try_send(Box::new(frame)).is_ok()
+    pub(super) fn send(&mut self, frame: EncodedFrame) -> bool {
+        let mut waiting = lock(&self.shared);
+        if waiting.frames.len() >= 2 * limits::OUT_MAX {
+            return false;
+        }
+        waiting.frames.push_back(frame);
+        if let Some(sender) = waiting.sender.take() {
+            self.writing = Some(Tied::spawn(write(Arc::clone(&self.shared), sender)));
+        }
+        true
     }
+}
+
+/// Sends what waits, one after the other, and gives the sender back.
+async fn write(shared: Arc<Mutex<Waiting>>, mut sender: LaneSender) {
+    loop {
+        let frame = {
+            let mut waiting = lock(&shared);
+            let Some(frame) = waiting.frames.pop_front() else {
+                waiting.frames = VecDeque::new();
+                waiting.sender = Some(sender);
+                return;
+            };
+            frame
+        };
+        // The link is gone; whoever serves it notices and says so.
+        if sender.send(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn lock(shared: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a site's actor remembers of posts to an HTTP peer.
@@ -94,7 +123,7 @@ impl SiteActor {
             match self.content(&view, state, delivery.key) {
                 Ok(Some(content)) => {
                     let frame = Down::Push(Push::new(delivery.push, &content)).encode();
-                    let lane = state.link.as_ref().and_then(|live| live.push.as_ref());
+                    let lane = state.link.as_mut().and_then(|live| live.push.as_mut());
                     if !lane.is_some_and(|lane| lane.send(frame)) {
                         // The lane is ending: all of it is due again when the link is back.
                         return;

@@ -32,8 +32,9 @@ pub(super) struct Names {
     domains: TextColumn,
     /// The names that folding changed, as they came; ascending by row.
     cased: Vec<(u16, Box<str>)>,
-    head_grams: Option<Grams>,
-    domain_grams: Option<Grams>,
+    /// Boxed, as the other: only segments of many names have them.
+    head_grams: Option<Box<Grams>>,
+    domain_grams: Option<Box<Grams>>,
 }
 
 impl Names {
@@ -73,7 +74,7 @@ impl Names {
         self.heads.shrink();
         self.domains.freeze();
         self.cased.shrink_to_fit();
-        let index = |texts: &Texts| (texts.len() >= grams_min).then(|| Grams::build(texts));
+        let index = |texts: &Texts| (texts.len() >= grams_min).then(|| Box::new(Grams::build(texts)));
         self.head_grams = index(&self.heads);
         self.domain_grams = index(self.domains.values());
     }
@@ -125,7 +126,7 @@ impl Names {
     /// The rows whose name contains the pattern, dead ones included.
     pub(super) fn find(&self, pattern: &NamePattern) -> BitSet {
         let domains = self.domains.values();
-        let mut rows = self.domains.among(&domains.find(self.domain_grams.as_ref(), &pattern.whole));
+        let mut rows = self.domains.among(&domains.find(self.domain_grams.as_deref(), &pattern.whole));
         let (head, rest) = match &pattern.split {
             None => (&pattern.whole, None),
             Some((head, rest)) => (head, rest.as_ref()),
@@ -133,10 +134,10 @@ impl Names {
         // A head's only dot is its last byte, so a part that ends with a dot can only be its end.
         let mut heads = match head.as_str() {
             "." => BitSet::full(self.heads.len()),
-            _ => self.heads.find(self.head_grams.as_ref(), head),
+            _ => self.heads.find(self.head_grams.as_deref(), head),
         };
         if let Some(rest) = rest {
-            let mut starting = domains.find(self.domain_grams.as_ref(), rest);
+            let mut starting = domains.find(self.domain_grams.as_deref(), rest);
             for index in
                 starting.clone().iter().filter(|&index| !domains.get(index).starts_with(rest.as_str()))
             {
@@ -152,7 +153,7 @@ impl Names {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let cased: usize = self.cased.iter().map(|(_, name)| name.len() + 24).sum();
-        let grams = [&self.head_grams, &self.domain_grams].into_iter().flatten().map(Grams::memory_bytes);
+        let grams = [&self.head_grams, &self.domain_grams].into_iter().flatten().map(|grams| grams.memory_bytes());
         self.heads.memory_bytes() + self.domains.memory_bytes() + cased + grams.sum::<usize>()
     }
 }
