@@ -135,7 +135,7 @@ impl Coordinator {
         let sync_bearer = generate_token(entropy);
         let outbound_bearer = generate_token(entropy);
         let coordinator_inbound_bearer_hash = token_hash(outbound_bearer.expose());
-        let request = CompleteRequest {
+        let request = Box::new(CompleteRequest {
             token_hash: hash,
             tls_cert_pem: tls_cert_pem.to_owned(),
             identity_proof: identity_proof.to_owned(),
@@ -143,7 +143,7 @@ impl Coordinator {
             sync_bearer_hash: token_hash(sync_bearer.expose()),
             outbound_bearer,
             peer_key,
-        };
+        });
         let answer = member.actor.call(|reply| SiteMessage::Complete { request, reply }).await?;
         let view = answer.map_err(|failure| match failure {
             CompleteFailure::Refused(refusal) => CompleteError::Refused(refusal),

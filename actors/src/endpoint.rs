@@ -171,7 +171,7 @@ async fn welcome(
     let up = |reply| SiteMessage::LinkUp {
         link: link.clone(),
         software_version: hello.software_version,
-        control: receiver,
+        control: Box::new(receiver),
         reply,
     };
     let position = match member.actor.call(up).await {

@@ -422,7 +422,7 @@ impl Federation {
     ) -> Result<SiteView, RegistryError> {
         self.require(Role::Coordinator)?;
         let member = self.member(operator, id)?;
-        let operator = operator.clone();
+        let operator = Box::new(operator.clone());
         member.actor.call(|reply| SiteMessage::Change { change, operator, reply }).await?
     }
 
@@ -557,6 +557,7 @@ impl Federation {
         metadata: SiteMetadata,
     ) -> Result<SiteView, IngestError> {
         let member = self.ingesting(site)?;
+        let metadata = Box::new(metadata);
         member.actor.call(|reply| SiteMessage::Metadata { metadata, reply }).await?
     }
 

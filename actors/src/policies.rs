@@ -457,7 +457,7 @@ impl PoliciesActor {
     ) -> Result<(), PolicyError> {
         let mut calls = JoinSet::new();
         for member in members {
-            let (change, operator) = (change.clone(), operator.cloned());
+            let (change, operator) = (change.clone(), operator.cloned().map(Box::new));
             calls.spawn(async move {
                 member.actor.call(|reply| SiteMessage::Policy { change, operator, reply }).await
             });

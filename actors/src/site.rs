@@ -59,20 +59,25 @@ use crate::roster::{Member, Roster};
 use crate::supervision::{Handle, Tied};
 use crate::view::{DirectoryAnswer, Dispatched, ReportAnswer, SiteView};
 
-/// Everything a site's actor can be asked.
+/// Everything a site's actor can be asked. What is large is boxed: a waiting actor keeps room for its largest
+/// message several times.
 #[derive(Debug)]
 pub(crate) enum SiteMessage {
     /// Completes enrollment. Answers once the membership is on disk.
-    Complete { request: CompleteRequest, reply: RpcReplyPort<Result<SiteView, CompleteFailure>> },
+    Complete { request: Box<CompleteRequest>, reply: RpcReplyPort<Result<SiteView, CompleteFailure>> },
     /// An operator changes the row. Answers once the change and its audit entry are on disk.
-    Change { change: SiteChange, operator: Operator, reply: RpcReplyPort<Result<SiteView, RegistryError>> },
+    Change {
+        change: SiteChange,
+        operator: Box<Operator>,
+        reply: RpcReplyPort<Result<SiteView, RegistryError>>,
+    },
     /// The site says that it leaves. Answers once that is on disk.
     Leave { reply: RpcReplyPort<Result<(), Unavailable>> },
     /// A link of this site finished its handshake. Answers with where the stream stands.
     LinkUp {
         link: Link,
         software_version: String,
-        control: LaneReceiver,
+        control: Box<LaneReceiver>,
         reply: RpcReplyPort<Result<Position, CloseCode>>,
     },
     /// The push lane of a link is open. No answer.
@@ -91,14 +96,14 @@ pub(crate) enum SiteMessage {
     /// A documented host rollup arrived over HTTP. Answers once it is on disk.
     HostRollup { report: HostRollupReport, reply: RpcReplyPort<Result<HostRollup, IngestError>> },
     /// Documented metadata arrived over HTTP. Answers once it is on disk.
-    Metadata { metadata: SiteMetadata, reply: RpcReplyPort<Result<SiteView, IngestError>> },
+    Metadata { metadata: Box<SiteMetadata>, reply: RpcReplyPort<Result<SiteView, IngestError>> },
     /// Another documented report arrived over HTTP. Answers once it is on disk.
     Report { report: Box<Report>, reply: RpcReplyPort<Result<ReportAnswer, IngestError>> },
     /// What the site should hold of policies changes. Answers once that is on disk, with how many rows it
     /// concerned.
     Policy {
         change: PolicyChange,
-        operator: Option<Operator>,
+        operator: Option<Box<Operator>>,
         reply: RpcReplyPort<Result<usize, Unavailable>>,
     },
     /// A policy was changed, or any may have been: look what is due. No answer.
@@ -106,13 +111,13 @@ pub(crate) enum SiteMessage {
     /// Dispatches a command. Answers once it is on disk; it is then pushed at once, if the site can be reached.
     Dispatch {
         dispatch: Box<Dispatch>,
-        operator: Operator,
+        operator: Box<Operator>,
         reply: RpcReplyPort<Result<Dispatched, DispatchError>>,
     },
     /// An operator wants a command stopped. Answers once the wish is on disk.
     CancelCommand {
         command: CommandId,
-        operator: Operator,
+        operator: Box<Operator>,
         reply: RpcReplyPort<Result<Command, CancelError>>,
     },
     /// Documented results of commands arrived over HTTP. Answers once they are on disk.
@@ -304,7 +309,7 @@ impl Actor for SiteActor {
         // A waiting actor keeps room for its largest future, and there are many sites: the large ones are boxed.
         match message {
             SiteMessage::Complete { request, reply } => {
-                let answer = Box::pin(self.complete(state, request)).await;
+                let answer = Box::pin(self.complete(state, *request)).await;
                 // A caller that gave up has nothing to be told; the same holds for every reply below.
                 let _ = reply.send(answer);
             }
@@ -317,7 +322,7 @@ impl Actor for SiteActor {
             }
             SiteMessage::LinkUp { link, software_version, control, reply } => {
                 info!(site = %state.site.id, version = %software_version, "site links up");
-                let answer = Box::pin(self.link_up(state, &myself, link, control)).await;
+                let answer = Box::pin(self.link_up(state, &myself, link, *control)).await;
                 if answer.is_ok() {
                     self.tell_link_up(state, &software_version);
                 }
@@ -362,7 +367,7 @@ impl Actor for SiteActor {
                 let _ = reply.send(answer);
             }
             SiteMessage::Policy { change, operator, reply } => {
-                let answer = Box::pin(self.change_policy(state, change, operator.as_ref())).await;
+                let answer = Box::pin(self.change_policy(state, change, operator.as_deref())).await;
                 let _ = reply.send(answer);
                 self.pump(state, &myself);
             }

@@ -154,7 +154,7 @@ impl Federation {
         })?;
         drop(view);
         let member = self.member(operator, site.target_site_id).map_err(|_| CommandNotFound(id))?;
-        let operator = operator.clone();
+        let operator = Box::new(operator.clone());
         member.actor.call(|reply| SiteMessage::CancelCommand { command: id, operator, reply }).await?
     }
 
@@ -244,7 +244,7 @@ async fn dispatch(
     operator: Operator,
     dispatch: Dispatch,
 ) -> Result<Dispatched, DispatchError> {
-    let dispatch = Box::new(dispatch);
+    let (dispatch, operator) = (Box::new(dispatch), Box::new(operator));
     member.actor.call(|reply| SiteMessage::Dispatch { dispatch, operator, reply }).await?
 }
 

@@ -205,7 +205,7 @@ impl Federation {
     pub async fn repush_policies(&self, operator: &Operator, site: SiteId) -> Result<usize, PolicyError> {
         self.require(Role::Coordinator)?;
         let member = self.member(operator, site)?;
-        let (change, operator) = (PolicyChange::Repush, Some(operator.clone()));
+        let (change, operator) = (PolicyChange::Repush, Some(Box::new(operator.clone())));
         Ok(member.actor.call(|reply| SiteMessage::Policy { change, operator, reply }).await??)
     }
 

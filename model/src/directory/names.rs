@@ -153,7 +153,8 @@ impl Names {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let cased: usize = self.cased.iter().map(|(_, name)| name.len() + 24).sum();
-        let grams = [&self.head_grams, &self.domain_grams].into_iter().flatten().map(|grams| grams.memory_bytes());
+        let grams =
+            [&self.head_grams, &self.domain_grams].into_iter().flatten().map(|grams| grams.memory_bytes());
         self.heads.memory_bytes() + self.domains.memory_bytes() + cased + grams.sum::<usize>()
     }
 }
