@@ -14,7 +14,7 @@ use hansa_storage::{Batch, table};
 use hansa_transport::certificate::verify_proof;
 use hansa_transport::http::{PeerAnswer, PeerRequest};
 use hansa_transport::wire::{Down, Enroll, Up};
-use hansa_transport::{CloseCode, Lane, PublicKey};
+use hansa_transport::{CloseCode, CloseReason, DialError, Lane, PublicKey};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -57,6 +57,30 @@ struct Checked {
     interval: Option<u32>,
 }
 
+/// Why nothing came of an enrollment over QUIC.
+enum QuicFailure {
+    /// The coordinator has removed the site with this node's key, and invited none with it since.
+    Removed,
+    Enroll(EnrollError),
+}
+
+impl From<EnrollError> for QuicFailure {
+    fn from(error: EnrollError) -> Self {
+        Self::Enroll(error)
+    }
+}
+
+impl From<QuicFailure> for EnrollError {
+    fn from(failure: QuicFailure) -> Self {
+        match failure {
+            QuicFailure::Removed => Self::Refused(
+                "the site with this node's key was removed: ask the coordinator's operator for a new invitation".to_owned(),
+            ),
+            QuicFailure::Enroll(error) => error,
+        }
+    }
+}
+
 impl Tree {
     /// Enrolls this site; returns once the membership is on disk. The uplink then dials by itself.
     pub(crate) async fn enroll(
@@ -71,7 +95,9 @@ impl Tree {
             return Err(EnrollError::OtherCoordinator(present.coordinator_url.clone()));
         }
         let accepted = match &checked.quic_address {
-            Some(address) if self.endpoint.is_some() => self.complete_over_quic(&checked, address).await?,
+            Some(address) if self.endpoint.is_some() => {
+                self.complete_over_quic(&checked, address).await.map_err(EnrollError::from)?
+            }
             _ => self.complete_over_http(&checked).await?,
         };
         self.join(operator, &checked, accepted).await?;
@@ -124,11 +150,16 @@ impl Tree {
     }
 
     /// The first contact is pinned both ways by the TLS handshake; token, certificate and proof travel inside.
-    async fn complete_over_quic(&self, checked: &Checked, address: &str) -> Result<Accepted, EnrollError> {
-        let unreachable = |reason: &dyn std::fmt::Display| EnrollError::Unreachable(reason.to_string());
+    async fn complete_over_quic(&self, checked: &Checked, address: &str) -> Result<Accepted, QuicFailure> {
+        let unreachable = |reason: &dyn std::fmt::Display| {
+            QuicFailure::Enroll(EnrollError::Unreachable(reason.to_string()))
+        };
         let Some(endpoint) = &self.endpoint else { return Err(unreachable(&"this node takes no QUIC")) };
         let to = uplink::resolve(address).await.map_err(|reason| unreachable(&reason))?;
-        let link = endpoint.dial(to, checked.key).await.map_err(|error| unreachable(&error))?;
+        let link = endpoint.dial(to, checked.key).await.map_err(|error| {
+            let is_removed = matches!(error, DialError::Closed(CloseCode::Removed));
+            if is_removed { QuicFailure::Removed } else { unreachable(&error) }
+        })?;
         let keyring = &self.context.keyring;
         let enroll = Up::Enroll(Enroll {
             token: checked.token.clone(),
@@ -144,10 +175,13 @@ impl Tree {
             Down::decode(&frame).map_err(|error| error.to_string())
         };
         let answer = timeout(limits::ANSWER_WAIT_MAX, exchange).await;
+        if link.close_reason() == Some(CloseReason::Peer(CloseCode::Removed)) {
+            return Err(QuicFailure::Removed);
+        }
         link.close(CloseCode::ShuttingDown);
         let answer = answer.map_err(|_| unreachable(&"no answer in time"))?.map_err(|e| unreachable(&e))?;
         if let Down::EnrollRefused(refused) = answer {
-            return Err(EnrollError::Refused(refused.detail));
+            return Err(EnrollError::Refused(refused.detail).into());
         }
         let Down::Enrolled(enrolled) = answer else {
             return Err(unreachable(&"the coordinator gave an unexpected answer"));
@@ -173,8 +207,9 @@ impl Tree {
         if let (Some(quic), Some(_)) = (&certificate.quic, &self.endpoint) {
             match self.complete_over_quic(checked, &quic.address).await {
                 // A firewall that lets only HTTP through is common; the documented route is there for it.
-                Err(EnrollError::Unreachable(_)) => {}
-                outcome => return outcome,
+                // So is an invitation that names no key: only its token tells that a removed site may come back.
+                Err(QuicFailure::Enroll(EnrollError::Unreachable(_)) | QuicFailure::Removed) => {}
+                outcome => return outcome.map_err(EnrollError::from),
             }
         }
         let keyring = &self.context.keyring;

@@ -10,6 +10,7 @@ pub mod audit_chain;
 pub mod audited_calls;
 pub mod command_runs;
 pub mod convergence;
+pub mod ended_memberships;
 pub mod exact_counters;
 pub mod exact_rollups;
 pub mod lease_convergence;

@@ -16,6 +16,8 @@ pub enum Scenario {
     /// A coordinator and its sites: real nodes, every fault, and all of [`crate::invariants`].
     #[default]
     Federation,
+    /// Sites that leave, are removed, and join again.
+    Membership,
     /// A node before three secret stores: copies, writes that go through, proxied reads.
     Secrets,
     /// Clients send numbers to a server that stores them; the harness tries itself.
@@ -72,6 +74,7 @@ impl Scenario {
     pub fn name(self) -> &'static str {
         match self {
             Self::Federation => "federation",
+            Self::Membership => "membership",
             Self::Secrets => "secrets",
             Self::Echo => "echo",
         }
@@ -80,7 +83,7 @@ impl Scenario {
     /// The physics of its world.
     pub fn world(self, seed: u64) -> WorldConfig {
         match self {
-            Self::Federation | Self::Secrets | Self::Echo => WorldConfig::wide_area(seed),
+            Self::Federation | Self::Membership | Self::Secrets | Self::Echo => WorldConfig::wide_area(seed),
         }
     }
 
@@ -88,7 +91,7 @@ impl Scenario {
     pub fn usual_length(self) -> Duration {
         match self {
             Self::Federation => Duration::from_secs(3_600),
-            Self::Secrets => Duration::from_secs(1_800),
+            Self::Membership | Self::Secrets => Duration::from_secs(1_800),
             Self::Echo => Duration::from_secs(600),
         }
     }
@@ -100,6 +103,7 @@ impl Scenario {
     pub fn run(self, world: &mut World, run: &Run) -> anyhow::Result<()> {
         match self {
             Self::Federation => scenarios::federation::run(world, run),
+            Self::Membership => scenarios::membership::run(world, run),
             Self::Secrets => scenarios::secrets::run(world, run),
             Self::Echo => scenarios::echo::run(world, run),
         }

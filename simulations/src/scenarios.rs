@@ -2,4 +2,5 @@
 
 pub mod echo;
 pub mod federation;
+pub mod membership;
 pub mod secrets;

@@ -141,6 +141,38 @@ async fn removed_site_is_told_and_its_row_stays_to_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn removed_site_is_told_to_ask_for_a_new_invitation_and_comes_back_by_it() {
+    let federation = TestFederation::start(1).await;
+    let site = &federation.sites[0];
+    site.put(vec![host(1, 1)]).await;
+    federation.converges().await;
+    let identity = federation.api().get("/api/v1/federation/identity-key").await.ok();
+    let certificate = federation.api().get("/api/v1/federation/tls-cert").await.ok();
+    let old = json!({
+        "coordinator_url": federation.coordinator.url(),
+        "enrollment_token": "of-the-membership-that-is-over",
+        "coordinator_identity_public_key_pem": identity["public_key_pem"],
+        "quic_address": certificate["quic"]["address"],
+    });
+    federation.api().delete(&format!("/api/v1/federation/sites/{}", site.id)).await.licensed();
+    eventually("the site knows that it is removed", async || {
+        (site.status().await == "removed").then_some(())
+    })
+    .await;
+
+    let answer = site.node.api().post("/api/v1/federation/site/enroll", &old).await;
+    let refused = answer.refused(502, "coordinator_refused");
+    let id = federation.join(&site.node, "site-0").await;
+
+    assert!(refused["detail"].as_str().unwrap().contains("new invitation"), "{refused}");
+    assert_ne!(id, site.id);
+    eventually("its hosts are back", async || {
+        (federation.total(&format!("&site_id={id}")).await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_answer_to_a_completion_is_asked_for_again_until_the_site_has_shown_itself() {
     let coordinator = TestNode::start(Role::Coordinator).await;
     let mut site = HttpSite::invited(&coordinator, "forgetful", 40).await;

@@ -90,7 +90,7 @@ fn open_store(env: &HostEnv) -> anyhow::Result<Store> {
 }
 
 /// Reads a list to its end, page by page.
-pub(super) fn all_pages(read: impl Fn(&Query) -> Page) -> anyhow::Result<Vec<(SiteId, Host)>> {
+pub(in crate::scenarios) fn all_pages(read: impl Fn(&Query) -> Page) -> anyhow::Result<Vec<(SiteId, Host)>> {
     let mut rows = Vec::new();
     let mut start = Start::default();
     loop {
