@@ -235,7 +235,9 @@ impl Actor for CoordinatorActor {
         let sites_ticker = Tied::spawn(async move {
             loop {
                 tokio::time::sleep(interval).await;
-                roster.cast_to_all(|| SiteMessage::Housekeeping);
+                for member in roster.members() {
+                    member.actor.cast(SiteMessage::Housekeeping);
+                }
             }
         });
         let mut state = CoordinatorState {

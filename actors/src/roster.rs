@@ -95,13 +95,6 @@ impl Roster {
         self.members.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Tells every site that runs, in the order of ids.
-    pub(crate) fn cast_to_all(&self, message: impl Fn() -> SiteMessage) {
-        for member in self.members.read().unwrap_or_else(PoisonError::into_inner).values() {
-            member.actor.cast(message());
-        }
-    }
-
     /// Every site, in the order of names.
     pub(crate) fn views(&self) -> Vec<Arc<SiteView>> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);

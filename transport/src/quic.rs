@@ -68,8 +68,12 @@ impl Socket {
     ) -> std::io::Result<quinn::Endpoint> {
         match self.0 {
             SocketKind::System(socket) => {
-                // A system that refuses leaves what the socket has: links are slower under load, and nothing else.
-                let _ = sockopt::set_socket_recv_buffer_size(&socket, limits::SOCKET_RECEIVE_BYTES);
+                let has_room = sockopt::socket_recv_buffer_size(&socket)
+                    .is_ok_and(|bytes| bytes >= limits::SOCKET_RECEIVE_BYTES);
+                if !has_room {
+                    // A system that refuses leaves what the socket has: links are slower under load, nothing else.
+                    let _ = sockopt::set_socket_recv_buffer_size(&socket, limits::SOCKET_RECEIVE_BYTES);
+                }
                 quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
             }
             #[cfg(any(test, feature = "testing"))]

@@ -66,6 +66,7 @@ async fn write(shared: Arc<Mutex<Waiting>>, mut sender: LaneSender) {
         let frame = {
             let mut waiting = lock(&shared);
             let Some(frame) = waiting.frames.pop_front() else {
+                // A burst needed the room; a quiet lane does not.
                 waiting.frames = VecDeque::new();
                 waiting.sender = Some(sender);
                 return;

@@ -138,11 +138,8 @@ impl Coordinator {
                 Some(view) => self.federation.regenerate_token(&self.operator, view.site.id, None).await,
                 None => {
                     let new = NewSite {
-                        name,
-                        url: format!("https://{}:8443", host.ip()),
                         sync_interval_seconds: Some(SYNC_INTERVAL_SECONDS),
-                        identity_key: Federation::parse_identity_key(&key).ok(),
-                        ..NewSite::default()
+                        ..node::new_site(host, &key)
                     };
                     self.federation.create_site(&self.operator, new).await
                 }

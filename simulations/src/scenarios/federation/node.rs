@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use hansa_actors::error::EnrollError;
 use hansa_actors::issuer::Issuers;
-use hansa_actors::{Compute, Connectors, Federation, Node, NodeConfig, NodeEnv};
+use hansa_actors::{Compute, Connectors, EnrollRequest, Federation, Node, NodeConfig, NodeEnv};
 use hansa_backends::Drivers;
 use hansa_model::directory::{Filter, OrderBy, Page, Query, Start};
 use hansa_model::enrollment::Role;
+use hansa_model::machine::registry::NewSite;
 use hansa_model::{Host, Secret, SiteId};
 use hansa_storage::{Driver, RootKey, Store, StoreConfig};
 use hansa_transport::error::PeerHttpError;
@@ -16,6 +18,7 @@ use hansa_transport::testing::abstract_socket;
 use hansa_transport::{PeerCall, PeerHttp, PeerRequest, TlsCertificate};
 
 use crate::dice::Dice;
+use crate::network::HostId;
 use crate::world::HostEnv;
 
 /// A key for tests, known to everybody. Making one cannot be replayed: aws-lc draws its own randomness.
@@ -26,6 +29,67 @@ const CACHE_BYTES: usize = 1 << 20;
 const PAGE_ROWS: usize = 50;
 
 pub(in crate::scenarios) const ROOT_KEY: [u8; 32] = [7; 32];
+
+/// What became of a site's try to enroll.
+pub(in crate::scenarios) enum Tried {
+    /// It is a member.
+    Enrolled,
+    /// The token is for nothing: another must be asked for.
+    Refused,
+    /// It did not get through, or could not store: it tries again.
+    Failed,
+}
+
+/// Enrolls a site by the real handshake; whatever is no misfortune of the world is a violation.
+pub(in crate::scenarios) async fn enroll(
+    env: &HostEnv,
+    federation: &Federation,
+    coordinator: HostId,
+    (token, key): (Secret<String>, String),
+) -> Tried {
+    let address = env.address_of(coordinator).to_string();
+    let request = EnrollRequest {
+        coordinator_url: format!("https://{address}"),
+        enrollment_token: token,
+        coordinator_identity_public_key_pem: key,
+        quic_address: Some(address),
+        sync_interval_seconds: None,
+    };
+    match federation.enroll(&Federation::local_operator(), request).await {
+        Ok(_) => {
+            env.observer.event("is enrolled");
+            Tried::Enrolled
+        }
+        Err(EnrollError::Refused(reason)) => {
+            env.observer.event(&format!("is refused: {reason}"));
+            Tried::Refused
+        }
+        Err(EnrollError::Unreachable(_) | EnrollError::Unavailable(_)) => {
+            env.observer.event("does not get through to enroll");
+            Tried::Failed
+        }
+        Err(
+            error @ (EnrollError::Invalid(_)
+            | EnrollError::OtherCoordinator(_)
+            | EnrollError::NotEnrolled
+            | EnrollError::CoordinatorIdentity
+            | EnrollError::WrongRole(_)),
+        ) => {
+            env.observer.violation(&format!("enrollment: {error}"));
+            Tried::Failed
+        }
+    }
+}
+
+/// What an operator knows of a site whose key it was shown.
+pub(in crate::scenarios) fn new_site(host: HostId, key: &str) -> NewSite {
+    NewSite {
+        name: format!("site {}", host.0),
+        url: format!("https://{}:8443", host.ip()),
+        identity_key: Federation::parse_identity_key(key).ok(),
+        ..NewSite::default()
+    }
+}
 
 /// Opens the store and starts the node in its role.
 pub(in crate::scenarios) async fn start(

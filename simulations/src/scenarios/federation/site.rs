@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_actors::error::{EnrollError, InventoryError, Unavailable};
+use hansa_actors::Federation;
+use hansa_actors::error::{InventoryError, Unavailable};
 use hansa_actors::issuer::Issuers;
 use hansa_actors::view::InventoryAnswer;
-use hansa_actors::{EnrollRequest, Federation};
 use hansa_backends::NoDrivers;
 use hansa_model::enrollment::Role;
 use tokio::time::sleep;
 
 use super::books::Books;
 use super::connector::SiteConnectors;
-use super::node::{self, all_pages};
+use super::node::{self, Tried, all_pages};
 use super::oversight;
 use super::workload::{self, Call, Counts, Request};
 use crate::dice::Dice;
@@ -51,7 +51,7 @@ pub(super) async fn live(env: HostEnv, books: Books) -> anyhow::Result<()> {
     loop {
         site.show()?;
         if site.federation.membership().enrollment.is_none() {
-            site.enroll().await?;
+            site.enroll().await;
         }
         site.obey().await;
         if site.env.clock.now() < site.books.work_ends && site.dice.chance(0.3) {
@@ -110,40 +110,18 @@ impl Site {
         Ok(())
     }
 
-    async fn enroll(&mut self) -> anyhow::Result<()> {
+    async fn enroll(&mut self) {
         let (token, key) = {
             let mut books = self.books.open();
             let token = books.site(self.env.host).invitation.clone();
             (token, books.coordinator_key.clone())
         };
-        let (Some(enrollment_token), Some(key)) = (token, key) else { return Ok(()) };
-        let address = self.env.address_of(COORDINATOR).to_string();
-        let request = EnrollRequest {
-            coordinator_url: format!("https://{address}"),
-            enrollment_token,
-            coordinator_identity_public_key_pem: key,
-            quic_address: Some(address),
-            sync_interval_seconds: None,
-        };
-        match self.federation.enroll(&Federation::local_operator(), request).await {
-            Ok(_) => self.env.observer.event("is enrolled"),
-            Err(EnrollError::Refused(reason)) => {
-                // The token that the coordinator knew may have been lost with its disk: ask for another.
-                self.env.observer.event(&format!("is refused: {reason}"));
-                self.books.open().site(self.env.host).invitation = None;
-            }
-            Err(EnrollError::Unreachable(_) | EnrollError::Unavailable(_)) => {
-                self.env.observer.event("does not get through to enroll");
-            }
-            Err(
-                error @ (EnrollError::Invalid(_)
-                | EnrollError::OtherCoordinator(_)
-                | EnrollError::NotEnrolled
-                | EnrollError::CoordinatorIdentity
-                | EnrollError::WrongRole(_)),
-            ) => self.env.observer.violation(&format!("enrollment: {error}")),
+        let (Some(enrollment_token), Some(key)) = (token, key) else { return };
+        let tried = node::enroll(&self.env, &self.federation, COORDINATOR, (enrollment_token, key)).await;
+        if matches!(tried, Tried::Refused) {
+            // The token that the coordinator knew may have been lost with its disk: ask for another.
+            self.books.open().site(self.env.host).invitation = None;
         }
-        Ok(())
     }
 
     /// Does what the operator was asked for.

@@ -11,7 +11,6 @@ use hansa_actors::{Federation, NoConnectors};
 use hansa_backends::NoDrivers;
 use hansa_model::SiteId;
 use hansa_model::enrollment::Role;
-use hansa_model::machine::registry::NewSite;
 use hansa_model::scope::Operator;
 use hansa_model::site::SiteStatus;
 use tokio::time::sleep;
@@ -113,15 +112,7 @@ impl Coordinator {
                     self.remove(view.site.id, &name).await;
                     continue;
                 }
-                None => {
-                    let new = NewSite {
-                        name,
-                        url: format!("https://{}:8443", host.ip()),
-                        identity_key: Federation::parse_identity_key(&key).ok(),
-                        ..NewSite::default()
-                    };
-                    self.federation.create_site(&self.operator, new).await
-                }
+                None => self.federation.create_site(&self.operator, node::new_site(host, &key)).await,
             };
             match invitation {
                 Ok(invitation) => {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_actors::error::{EnrollError, InventoryError, LeaveError};
+use hansa_actors::error::{InventoryError, LeaveError};
 use hansa_actors::issuer::Issuers;
-use hansa_actors::{EnrollRequest, Federation, InventoryChange, NoConnectors};
+use hansa_actors::{Federation, InventoryChange, NoConnectors};
 use hansa_backends::NoDrivers;
 use hansa_model::enrollment::{EnrollmentStatus, Role};
 use hansa_model::host::HostEntry;
@@ -16,7 +16,7 @@ use super::{Books, COORDINATOR};
 use crate::dice::Dice;
 use crate::invariants::Inventory;
 use crate::invariants::convergence::ShownSite;
-use crate::scenarios::federation::node::{self, all_pages};
+use crate::scenarios::federation::node::{self, Tried, all_pages};
 use crate::world::HostEnv;
 
 /// Hosts of a site at most; no two sites have one in common.
@@ -102,38 +102,15 @@ impl Site {
             page.member = None;
             (page.invitation.clone(), key)
         };
-        let (Some(enrollment_token), Some(key)) = (token, key) else { return };
-        let address = self.env.address_of(COORDINATOR).to_string();
-        let request = EnrollRequest {
-            coordinator_url: format!("https://{address}"),
-            enrollment_token,
-            coordinator_identity_public_key_pem: key,
-            quic_address: Some(address),
-            sync_interval_seconds: None,
-        };
-        let answer = self.federation.enroll(&self.operator, request).await;
+        let (Some(token), Some(key)) = (token, key) else { return };
+        let tried = node::enroll(&self.env, &self.federation, COORDINATOR, (token, key)).await;
         let mut books = self.books.open();
         let page = books.site(self.env.host);
-        match answer {
-            Ok(_) => {
-                self.env.observer.event("joins");
-                page.member = Some(true);
-            }
-            Err(EnrollError::Refused(reason)) => {
-                // It was for a membership that is over: ask for another.
-                self.env.observer.event(&format!("is refused: {reason}"));
-                page.invitation = None;
-            }
-            Err(EnrollError::Unreachable(_) | EnrollError::Unavailable(_)) => {
-                self.env.observer.event("does not get through to join");
-            }
-            Err(
-                error @ (EnrollError::Invalid(_)
-                | EnrollError::OtherCoordinator(_)
-                | EnrollError::NotEnrolled
-                | EnrollError::CoordinatorIdentity
-                | EnrollError::WrongRole(_)),
-            ) => self.env.observer.violation(&format!("join: {error}")),
+        match tried {
+            Tried::Enrolled => page.member = Some(true),
+            // It was for a membership that is over: ask for another.
+            Tried::Refused => page.invitation = None,
+            Tried::Failed => {}
         }
     }
 
